@@ -1,0 +1,233 @@
+#!/usr/bin/python
+# Copyright: the ansible-sre-stack authors
+# MIT License (see LICENSE)
+"""Ansible module: switch etcd's authentication on and keep its users and roles."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: etcd_auth
+short_description: Switch etcd's authentication on and keep its users and roles
+description:
+  - Speaks etcd's v3 API through its JSON gateway with a client certificate.
+  - Each user has a role of the same name that may read and write the keys below one prefix.
+  - The user C(root), which etcd requires, has the role C(root).
+options:
+  endpoint: {type: str, required: true, description: "URL of a member, for instance https://192.0.2.1:2379."}
+  ca_file: {type: path, required: true, description: Authority that signed the member's certificate.}
+  cert_file: {type: path, required: true, description: Client certificate.}
+  key_file: {type: path, required: true, description: Private key of the client certificate.}
+  root_password: {type: str, required: true, description: Password of C(root).}
+  users:
+    type: list
+    elements: dict
+    default: []
+    description: Users besides C(root).
+    suboptions:
+      name: {type: str, required: true, description: Name of the user and of its role.}
+      password: {type: str, required: true, description: Its password.}
+      prefix: {type: str, required: true, description: Keys with this prefix are the user's.}
+author: ansible-sre-stack authors
+"""
+
+EXAMPLES = r"""
+- name: Let Patroni use its own keys only
+  etcd_auth:
+    endpoint: https://192.0.2.1:2379
+    ca_file: /etc/etcd/tls/ca.crt
+    cert_file: /etc/etcd/tls/host.crt
+    key_file: /etc/etcd/tls/host.key
+    root_password: "{{ etcd_root_password }}"
+    users:
+      - {name: patroni, password: "{{ patroni_etcd_password }}", prefix: /service/}
+"""
+
+RETURN = r"""
+actions:
+  description: What was done, or would be in check mode.
+  type: list
+  elements: str
+  returned: always
+"""
+
+import base64
+import json
+import ssl
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+from ansible.module_utils.basic import AnsibleModule
+
+TIMEOUT_SECONDS = 10
+# Texts of etcd's errors (api/v3rpc/rpctypes), which its gateway hands through.
+NOT_ENABLED = "authentication is not enabled"
+WRONG_PASSWORD = "authentication failed, invalid user ID or password"  # noqa: S105 - a message, no password
+
+
+class EtcdError(Exception):
+    """An answer of etcd that is not success; the text is etcd's own."""
+
+
+def prefix_end(prefix: str) -> str:
+    """Return the first key behind all keys that start with ``prefix`` (etcd's range end of a prefix)."""
+    return prefix[:-1] + chr(ord(prefix[-1]) + 1)
+
+
+class Gateway:
+    """etcd's JSON gateway, one call a method of its auth service."""
+
+    def __init__(self, endpoint: str, context: ssl.SSLContext) -> None:
+        """Speak to ``endpoint`` with the client certificate in ``context``."""
+        self.endpoint = endpoint
+        self.context = context
+        self.token = ""
+
+    def call(self, path: str, **body: Any) -> dict[str, Any]:
+        """POST ``body`` to ``/v3/<path>`` and return the answer.
+
+        Raises:
+            EtcdError: etcd refused, with its reason, or did not answer.
+        """
+        headers = {"Content-Type": "application/json"}
+        if self.token:
+            headers["Authorization"] = self.token
+        request = Request(  # noqa: S310 - the endpoint is https, checked by main()
+            f"{self.endpoint}/v3/{path}", data=json.dumps(body).encode(), headers=headers, method="POST"
+        )
+        try:
+            with urlopen(request, timeout=TIMEOUT_SECONDS, context=self.context) as answer:  # noqa: S310
+                return dict(json.load(answer))
+        except HTTPError as error:
+            text = error.read().decode(errors="replace")
+            try:
+                text = json.loads(text)["error"]
+            except (ValueError, KeyError, TypeError):
+                pass
+            raise EtcdError(text) from error
+        except (URLError, OSError) as error:
+            raise EtcdError(f"{self.endpoint} did not answer: {error}") from error
+
+    def log_in(self, name: str, password: str) -> str:
+        """Return a token for ``name``; raises EtcdError with NOT_ENABLED or WRONG_PASSWORD."""
+        return str(self.call("auth/authenticate", name=name, password=password)["token"])
+
+
+class Auth:
+    """Brings users, roles and the switch itself to the wanted state, noting each action."""
+
+    def __init__(self, gateway: Gateway, *, check_mode: bool) -> None:
+        """Act through ``gateway``, or only note what would be done."""
+        self.gateway = gateway
+        self.check_mode = check_mode
+        self.actions: list[str] = []
+
+    def act(self, note: str, path: str, **body: Any) -> None:
+        """Note an action and, unless in check mode, do it."""
+        self.actions.append(note)
+        if not self.check_mode:
+            self.gateway.call(path, **body)
+
+    def ensure(self, root_password: str, users: list[dict[str, str]]) -> None:
+        """Make ``root`` and ``users`` be as wanted, then switch authentication on."""
+        try:
+            self.gateway.token = self.gateway.log_in("root", root_password)
+            enabled = True
+        except EtcdError as error:
+            if NOT_ENABLED not in str(error):
+                raise
+            enabled = False
+
+        known_users = self.gateway.call("auth/user/list").get("users", [])
+        known_roles = self.gateway.call("auth/role/list").get("roles", [])
+        self.user("root", root_password, "root", known_users, enabled=enabled)
+        for user in users:
+            self.role(user["name"], user["prefix"], known_roles)
+            self.user(user["name"], user["password"], user["name"], known_users, enabled=enabled)
+        if not enabled:
+            self.act("switch authentication on", "auth/enable")
+
+    def role(self, name: str, prefix: str, known: list[str]) -> None:
+        """Make role ``name`` allow reading and writing below ``prefix`` and nothing else."""
+        wanted = {
+            "permType": "READWRITE",
+            "key": base64.b64encode(prefix.encode()).decode(),
+            "range_end": base64.b64encode(prefix_end(prefix).encode()).decode(),
+        }
+        current: list[dict[str, str]] = []
+        if name in known:
+            current = self.gateway.call("auth/role/get", role=name).get("perm", [])
+        else:
+            self.act(f"add role {name}", "auth/role/add", name=name)
+        for permission in current:
+            if permission != wanted:
+                self.act(
+                    f"revoke a permission of role {name}",
+                    "auth/role/revoke",
+                    role=name,
+                    key=permission.get("key", ""),
+                    range_end=permission.get("range_end", ""),
+                )
+        if wanted not in current:
+            self.act(f"let role {name} use {prefix}", "auth/role/grant", name=name, perm=wanted)
+
+    def user(self, name: str, password: str, role: str, known: list[str], *, enabled: bool) -> None:
+        """Make user ``name`` have ``password`` and ``role``."""
+        roles: list[str] = []
+        if name not in known:
+            self.act(f"add user {name}", "auth/user/add", name=name, password=password)
+        else:
+            roles = self.gateway.call("auth/user/get", name=name).get("roles", [])
+            # Whether a password fits can only be asked while authentication is on; before, it is set again.
+            if not enabled or not self.fits(name, password):
+                self.act(f"set the password of {name}", "auth/user/changepw", name=name, password=password)
+        if role not in roles:
+            self.act(f"give user {name} role {role}", "auth/user/grant", user=name, role=role)
+
+    def fits(self, name: str, password: str) -> bool:
+        """Return whether ``name`` can log in with ``password``."""
+        try:
+            self.gateway.log_in(name, password)
+        except EtcdError as error:
+            if WRONG_PASSWORD not in str(error):
+                raise
+            return False
+        return True
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "endpoint": {"type": "str", "required": True},
+            "ca_file": {"type": "path", "required": True},
+            "cert_file": {"type": "path", "required": True},
+            "key_file": {"type": "path", "required": True},
+            "root_password": {"type": "str", "required": True, "no_log": True},
+            "users": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "password": {"type": "str", "required": True, "no_log": True},
+                    "prefix": {"type": "str", "required": True},
+                },
+            },
+        },
+        supports_check_mode=True,
+    )
+    if not module.params["endpoint"].startswith("https://"):
+        module.fail_json(msg="etcd_auth: endpoint must start with https://, so that no password travels in clear.")
+    context = ssl.create_default_context(cafile=module.params["ca_file"])
+    context.load_cert_chain(module.params["cert_file"], module.params["key_file"])
+    auth = Auth(Gateway(module.params["endpoint"], context), check_mode=module.check_mode)
+    try:
+        auth.ensure(module.params["root_password"], module.params["users"])
+    except EtcdError as error:
+        module.fail_json(msg=f"etcd_auth: {error}", actions=auth.actions)
+    module.exit_json(changed=bool(auth.actions), actions=auth.actions)
+
+
+if __name__ == "__main__":
+    main()
