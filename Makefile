@@ -1,0 +1,45 @@
+# Each target says what it is for in the comment after ##; `make` alone prints them.
+LAB ?= lab
+export LAB
+VENV := $(CURDIR)/.venv
+# The virtual environment is used by every target without being activated.
+export PATH := $(VENV)/bin:$(PATH)
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help prerequisites venv lab test lint docs destroy
+
+help: ## Show this list
+	@echo "Targets (LAB=name chooses another lab than '$(LAB)'):"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+prerequisites: ## Install what this machine lacks and start Docker (Debian, root)
+	@scripts/prerequisites
+
+venv: $(STAMP) ## Make the Python environment with Ansible and the test tools in .venv
+	@echo "Python environment: $(VENV) (to use it in this shell: . .venv/bin/activate)"
+
+$(STAMP): requirements/dev.txt | prerequisites
+	@echo "Making the Python environment in .venv; the first time takes a few minutes"
+	@"$$(scripts/find-python)" -m venv $(VENV)
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+	@touch $@
+
+lab: prerequisites venv ## Make four Docker "VMs", set up the whole stack on them, cast votes, say where to look
+	@ansible-playbook playbooks/lab.yml
+	@echo "For the playbooks in this shell: . $(VENV)/bin/activate"
+
+test: prerequisites venv ## Run everything: linters, unit tests and the stack on fresh "VMs"
+	@scripts/steps \
+		lint 'scripts/lint' \
+		pytest 'pytest tests/unit tests/policy app' \
+		molecule 'molecule test'
+
+lint: prerequisites venv ## Run the linters only
+	@scripts/lint
+
+docs: venv ## Write the variable tables in the roles' READMEs
+	@python tools/role_readme.py
+
+destroy: prerequisites venv ## Remove the lab: its containers, network, volumes and .lab/<name>
+	@ansible-playbook playbooks/lab-destroy.yml
