@@ -1,0 +1,121 @@
+"""What counts as a database outage, and how long and how often to try again."""
+
+import logging
+import random
+import time
+from collections.abc import Iterator
+
+from django.conf import settings
+from django.db import DatabaseError, Error, InterfaceError, OperationalError, connections
+
+logger = logging.getLogger(__name__)
+
+FIRST_PAUSE = 0.05
+LONGEST_PAUSE = 0.25
+
+# The server is not (or no longer) a writable primary, or it lost a race: the same statement can
+# succeed on the next connection.
+TRANSIENT_SQLSTATES = {
+    "25006",  # read_only_sql_transaction: a standby, or a primary that was just demoted
+    "40001",  # serialization_failure; on a standby also a conflict with recovery
+    "57P01",  # admin_shutdown
+    "57P02",  # crash_shutdown
+    "57P03",  # cannot_connect_now
+}
+CONNECTION_EXCEPTION = "08"
+
+
+class DatabaseUnavailableError(Exception):
+    """No database gave an answer before the deadline."""
+
+
+class UnconfirmedError(DatabaseError):
+    """A commit was answered, but not with the certainty that it is on the standby."""
+
+
+def sqlstate(error: BaseException) -> str | None:
+    """Return the server's verdict, or None when the connection failed without one."""
+    return getattr(error.__cause__, "pgcode", None)
+
+
+def is_transient(error: BaseException) -> bool:
+    """Tell whether the same statement may succeed on a fresh connection.
+
+    The class of the exception does not tell: 25006 arrives as an InternalError. Without a
+    SQLSTATE a connection failed, which psycopg2 reports as one of three classes.
+    """
+    if isinstance(error, UnconfirmedError):
+        return True
+    if not isinstance(error, Error):
+        return False
+    state = sqlstate(error)
+    if state is None:
+        return isinstance(error, OperationalError | InterfaceError) or type(error) is DatabaseError
+    return state in TRANSIENT_SQLSTATES or state.startswith(CONNECTION_EXCEPTION)
+
+
+def is_outage(error: BaseException | None) -> bool:
+    """Tell whether an error is the database's state and not a fault of this program."""
+    return error is not None and (
+        isinstance(error, DatabaseUnavailableError | OperationalError) or is_transient(error)
+    )
+
+
+class Attempts:
+    """Attempts at one piece of database work, until a deadline.
+
+    Iterating gives attempt after attempt with a short, growing pause between them. An attempt
+    is never cut off, since cancelling a commit that waits for the standby would acknowledge it;
+    so the last one may end after the deadline: by `connect_timeout` when there is no server, and
+    by the server's own wait when there is one.
+    """
+
+    def __init__(self, what: str) -> None:
+        """Start the clock; `what` names the work in the log."""
+        self.what = what
+        self.number = 0
+        self._started = time.monotonic()
+        self._last_reason = ""
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self._started
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield the number of each attempt; end at the deadline."""
+        deadline = settings.VOTE_DEADLINE_SECONDS
+        pause = FIRST_PAUSE
+        while self.number == 0 or self.elapsed < deadline:
+            self.number += 1
+            yield self.number
+            jittered = pause * random.uniform(0.5, 1)  # noqa: S311 - not for cryptography
+            time.sleep(max(0, min(jittered, deadline - self.elapsed)))
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def failed(self, alias: str, error: BaseException) -> None:
+        """Drop the connection, so that the next attempt opens a fresh one, and log."""
+        connections[alias].close()
+        reason = f"{alias}: SQLSTATE {sqlstate(error) or 'none'}: {first_line(error)}"
+        if reason != self._last_reason:  # one line for each kind of failure, not for each attempt
+            logger.warning(
+                "%s: attempt %d failed after %.2f s, trying again: %s",
+                self.what, self.number, self.elapsed, reason,
+            )
+            self._last_reason = reason
+
+    def succeeded(self) -> None:
+        """Log how long it took, if anything had failed before."""
+        if self.number > 1:
+            logger.warning("%s: done at attempt %d after %.2f s", self.what, self.number, self.elapsed)
+
+    def given_up(self) -> DatabaseUnavailableError:
+        """Return the error to raise when there are no attempts left."""
+        return DatabaseUnavailableError(
+            f"{self.what}: given up after {self.number} attempts in {self.elapsed:.2f} s"
+        )
+
+
+def first_line(error: BaseException) -> str:
+    """Return an error's message without PostgreSQL's further lines."""
+    return next(iter(str(error).splitlines()), type(error).__name__).strip()

@@ -1,0 +1,17 @@
+"""URLs of the project."""
+
+from django.contrib import admin
+from django.urls import include, path
+from django.views.generic import RedirectView
+
+from sreproject import views
+
+urlpatterns = [
+    path("", RedirectView.as_view(pattern_name="polls:index")),
+    path("polls/", include("polls.urls")),
+    path("admin/", admin.site.urls),
+    path("healthz", views.healthz),
+    path("readyz", views.readyz),
+]
+
+handler500 = "sreproject.views.server_error"
