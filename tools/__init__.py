@@ -1,0 +1,1 @@
+"""Small programs for maintaining this repository."""
