@@ -78,18 +78,18 @@ def table(options: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def read_options(role: Path) -> Mapping[str, Mapping[str, Any]]:
-    """Return the options of the role's entry point ``main``."""
+    """Return the options of all the role's entry points; most roles have one set of them."""
     path = role / "meta" / "argument_specs.yml"
+    merged: dict[str, Mapping[str, Any]] = {}
     try:
         specs = yaml.safe_load(path.read_text(encoding="utf-8"))
-        options = specs["argument_specs"]["main"].get("options") or {}
+        for point in specs["argument_specs"].values():
+            merged |= point.get("options") or {}
     except FileNotFoundError:
         raise ReadmeError(f"{role.name}: meta/argument_specs.yml is missing") from None
     except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
         raise ReadmeError(f"{role.name}: meta/argument_specs.yml: {error!r}") from None
-    if not isinstance(options, dict):
-        raise ReadmeError(f"{role.name}: meta/argument_specs.yml: options is not a mapping")
-    return options
+    return merged
 
 
 def render(role: Path) -> tuple[str, str]:

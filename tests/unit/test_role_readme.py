@@ -85,8 +85,8 @@ def test_check_reports_and_writes_nothing(roles: Path, capsys: pytest.CaptureFix
     [
         ("# web\n", SPECS, "needs one <!-- variables -->"),
         ("<!-- /variables --> <!-- variables -->", SPECS, "before"),
-        (README, "argument_specs: {}", "argument_specs.yml: KeyError('main')"),
-        (README, "argument_specs: {main: {options: [1]}}", "options is not a mapping"),
+        (README, "arguments: {}", "argument_specs.yml: KeyError('argument_specs')"),
+        (README, "argument_specs: {main: {options: [1]}}", "argument_specs.yml: TypeError"),
         (README, None, "argument_specs.yml is missing"),
         (None, SPECS, "README.md is missing"),
     ],
@@ -109,6 +109,19 @@ def test_unusable_input_is_named(
     error = capsys.readouterr().err
     assert error.startswith("web: ")
     assert message in error
+
+
+def test_options_of_every_entry_point_are_listed(roles: Path) -> None:
+    """A role without `main` is documented too."""
+    path = roles / "web" / "meta" / "argument_specs.yml"
+    path.write_text(
+        "argument_specs: {up: {options: {web_a: {}}}, down: {options: {web_b: {}}}}",
+        encoding="utf-8",
+    )
+    role_readme.main(["--roles", str(roles)])
+    text = (roles / "web" / "README.md").read_text(encoding="utf-8")
+    assert "| `web_a` | str |" in text
+    assert "| `web_b` | str |" in text
 
 
 def test_unknown_role_is_refused(roles: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,158 @@
+"""The repository as the policy rules see it: its files, its roles, its YAML."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+GENERATED = {".venv", ".lab", ".git", "__pycache__"}
+BLOCK_KEYS = ("block", "rescue", "always")
+
+
+class Loader(yaml.SafeLoader):
+    """YAML with Ansible's own tags, whose values are taken as they are written."""
+
+
+def _as_text(_loader: yaml.SafeLoader, _suffix: str, node: yaml.Node) -> str:
+    """Return the value of a tagged node (``!vault``, ``!unsafe``) as text."""
+    return str(node.value)
+
+
+Loader.add_multi_constructor("!", _as_text)
+
+
+def walk_tasks(tasks: object) -> Iterator[dict[str, Any]]:
+    """Yield every task, also those within blocks, and the blocks themselves."""
+    for task in tasks if isinstance(tasks, list) else []:
+        if not isinstance(task, dict):
+            continue
+        yield task
+        for key in BLOCK_KEYS:
+            yield from walk_tasks(task.get(key))
+
+
+@dataclass(frozen=True)
+class Role:
+    """One role's directory."""
+
+    path: Path
+    load: Callable[[Path], Any]
+
+    @property
+    def name(self) -> str:
+        """Return the role's name."""
+        return self.path.name
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """Return the variables of defaults/main.yml."""
+        return self.load(self.path / "defaults" / "main.yml") or {}
+
+    @property
+    def entry_points(self) -> dict[str, dict[str, Any]]:
+        """Return the options of each entry point in the argument specs."""
+        specs = self.load(self.path / "meta" / "argument_specs.yml") or {}
+        points: dict[str, Any] = specs.get("argument_specs") or {}
+        return {name: (point or {}).get("options") or {} for name, point in points.items()}
+
+    @property
+    def options(self) -> dict[str, dict[str, Any]]:
+        """Return every option of any entry point."""
+        merged: dict[str, dict[str, Any]] = {}
+        for options in self.entry_points.values():
+            merged |= options
+        return merged
+
+
+class Repository:
+    """The files under one root that belong to the repository."""
+
+    def __init__(self, root: Path) -> None:
+        """Take the directory that holds the repository."""
+        self.root = root
+        self._yaml: dict[Path, Any] = {}
+
+    @cached_property
+    def files(self) -> list[Path]:
+        """Return the files that git tracks or would track; all of them where there is no git."""
+        if (self.root / ".git").exists():
+            command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+            output = subprocess.run(command, cwd=self.root, check=True, capture_output=True).stdout
+            names = {name for name in output.decode().split("\0") if name}
+            found = (self.root / name for name in names)
+        else:
+            found = (
+                path
+                for path in self.root.rglob("*")
+                if not GENERATED & set(path.relative_to(self.root).parts)
+            )
+        return sorted(path for path in found if path.is_file() and not path.is_symlink())
+
+    def under(self, pattern: str) -> list[Path]:
+        """Return the files whose path from the root matches a glob pattern."""
+        return [path for path in self.root.glob(pattern) if path in set(self.files)]
+
+    def name(self, path: Path) -> str:
+        """Return a path as seen from the root."""
+        return path.relative_to(self.root).as_posix()
+
+    def load(self, path: Path) -> Any:  # noqa: ANN401 - YAML holds anything
+        """Return the content of a YAML file, None when there is no such file."""
+        if path not in self._yaml:
+            text = path.read_text(encoding="utf-8") if path.is_file() else ""
+            self._yaml[path] = yaml.load(text, Loader)  # noqa: S506 - a SafeLoader
+        return self._yaml[path]
+
+    @cached_property
+    def texts(self) -> dict[Path, str]:
+        """Return the content of every file that is text."""
+        texts = {}
+        for path in self.files:
+            try:
+                texts[path] = path.read_text(encoding="utf-8")
+            except UnicodeDecodeError:
+                continue
+        return texts
+
+    @cached_property
+    def roles(self) -> list[Role]:
+        """Return the roles."""
+        directories = (path for path in (self.root / "roles").glob("*") if path.is_dir())
+        tracked = {path.relative_to(self.root).parts[1] for path in self.under("roles/*/**/*")}
+        return [Role(path, self.load) for path in sorted(directories) if path.name in tracked]
+
+    @cached_property
+    def playbooks(self) -> list[Path]:
+        """Return the playbooks, without the task files that they share."""
+        return self.under("playbooks/*.yml")
+
+    @cached_property
+    def task_files(self) -> list[Path]:
+        """Return the files of tasks in roles and beside playbooks."""
+        return [*self.under("roles/*/tasks/**/*.yml"), *self.under("playbooks/tasks/**/*.yml")]
+
+    @cached_property
+    def handler_files(self) -> list[Path]:
+        """Return the files of handlers."""
+        return self.under("roles/*/handlers/**/*.yml")
+
+    def tasks(self, path: Path) -> Iterator[dict[str, Any]]:
+        """Yield the tasks of a file of tasks, of handlers, or of a playbook."""
+        content = self.load(path)
+        for entry in content if isinstance(content, list) else []:
+            if isinstance(entry, dict) and ("hosts" in entry or "import_playbook" in entry):
+                for key in ("pre_tasks", "tasks", "post_tasks", "handlers"):
+                    yield from walk_tasks(entry.get(key))
+            else:
+                yield from walk_tasks([entry])
+
+    @cached_property
+    def markdown(self) -> dict[Path, str]:
+        """Return the Markdown files."""
+        return {path: text for path, text in self.texts.items() if path.suffix == ".md"}

@@ -1,0 +1,535 @@
+"""The rules that linters do not know, each a function from the repository to its findings.
+
+A finding is one line that starts with the file it is about. Every rule is proved able to fail in
+test_rules.py.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import unquote
+
+from tests.policy.repository import Repository
+from tools import role_readme
+
+Rule = Callable[[Repository], Iterator[str]]
+RULES: dict[str, Rule] = {}
+
+ROLE_FILES = (
+    "README.md",
+    "defaults/main.yml",
+    "meta/main.yml",
+    "meta/argument_specs.yml",
+    "tasks/preflight.yml",
+)
+MAX_TASK_LINES = 120
+
+# Playbooks that operate what site.yml has built, or the lab itself: these may hold tasks.
+OPERATIONS = {
+    "lab-create.yml",
+    "lab-destroy.yml",
+    "lab.yml",
+    "preflight.yml",
+    "smoke.yml",
+    "status.yml",
+    "summary.yml",
+    "switchover.yml",
+}
+# The facts that roles need are gathered once, ahead of the roles, by this module alone.
+MODULES_BESIDE_ROLES = {"ansible.builtin.setup"}
+
+FORBIDDEN = {
+    r"\bignore_errors\b": "hides a failure; say with failed_when what a failure is",
+    r"\bfailed_when:\s*(false|no)\b": "hides a failure; say with failed_when what a failure is",
+    r"\b0\.0\.0\.0/0\b|(?<![\w:])::/0\b": "opens to everybody; name the hosts",
+    r"verification_mode\W+none\b": "switches the check of certificates off",
+    r"\bvalidate_certs:\s*(false|no)\b": "switches the check of certificates off",
+    r"\bssl_verify\W+none\b|\bverify\s+none\b": "switches the check of certificates off",
+    r"\bsslmode\W+(disable|allow|prefer|require|verify-ca)\b": "accepts any server; verify-full",
+    r"\bcurl\b.*\s(-k|--insecure)\b": "switches the check of certificates off",
+    r"\bhost\s+\S+\s+\S+\s+\S+\s+trust\b": "lets anybody in without a password",
+}
+
+PRIVATE_KEY = re.compile(r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----")
+SECRET_NAME = re.compile(r"_(password|passphrase|secret|secret_key|token)$")
+
+# Who may be named in a URL: places to read, names reserved for examples, and this machine.
+URL = re.compile(
+    r"\b(?:https?|ftp|git)://(?:[^\s/@]*@)?([A-Za-z0-9.-]+\.[A-Za-z]{2,})(?=[:/\s\"'`)>]|$)"
+)
+URL_HOSTS = (
+    "127.0.0.1",
+    "commonmark.org",
+    "conventionalcommits.org",
+    "debian.org",
+    "djangoproject.com",
+    "docker.com",
+    "etcd.io",
+    "example.com",
+    "example.net",
+    "example.org",
+    "github.com",
+    "gunicorn.org",
+    "haproxy.org",
+    "json-schema.org",
+    "keepachangelog.com",
+    "nginx.org",
+    "postgresql.org",
+    "readthedocs.io",
+    "semver.org",
+    "supervisord.org",
+    "w3.org",
+)
+PACKAGE_OPTIONS = re.compile(
+    r"^\s*(--(?:extra-)?index-url|-i\s+http|--find-links|--trusted-host)|\b(?:PIP|UV)_\w*INDEX\w*=",
+    re.MULTILINE,
+)
+
+GROUPS = re.compile(r"\bgroups\s*[\[.]|\bgroup_names\b|\bhostvars\b")
+LINK = re.compile(
+    r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\""
+)
+MAKE = re.compile(r"(?:^|`|\$ |&& )make ((?:[A-Z_]+=\S+ )*)([a-z][a-z-]*)", re.MULTILINE)
+PLAYBOOK = re.compile(r"\bansible-playbook [^\n`]*?((?:[\w-]+/)*[\w-]+\.yml)(?=[\s`]|$)")
+FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+SHEBANG = re.compile(r"#!\s*/(?:usr/)?bin/(?:env )?(?:ba|da)?sh\b")
+
+
+def rule(function: Rule) -> Rule:
+    """Add a function to the rules."""
+    RULES[function.__name__] = function
+    return function
+
+
+# Roles
+
+
+@rule
+def role_has_its_files(repository: Repository) -> Iterator[str]:
+    """Every role has its README, defaults, argument specs, meta and preflight checks."""
+    for role in repository.roles:
+        for name in ROLE_FILES:
+            if not (role.path / name).is_file():
+                yield f"roles/{role.name}: {name} is missing"
+
+
+@rule
+def specs_equal_defaults(repository: Repository) -> Iterator[str]:
+    """The argument specs name exactly the defaults, with the same values, and the required ones."""
+    for role in repository.roles:
+        where = f"roles/{role.name}/meta/argument_specs.yml"
+        for name, option in role.options.items():
+            if option.get("required"):
+                if "default" in option or name in role.defaults:
+                    yield f"{where}: {name} is required and has a default"
+            elif name not in role.defaults:
+                yield f"{where}: {name} is neither required nor in defaults/main.yml"
+            elif "default" not in option:
+                yield f"{where}: {name} does not repeat its default"
+            elif option["default"] != role.defaults[name]:
+                yield f"{where}: {name} has another default than defaults/main.yml"
+        for name in role.defaults.keys() - role.options.keys():
+            yield f"{where}: {name} of defaults/main.yml is missing"
+
+
+@rule
+def specs_cover_both_entry_points(repository: Repository) -> Iterator[str]:
+    """The checks ahead of everything look at the same options as the role itself."""
+    for role in repository.roles:
+        where = f"roles/{role.name}/meta/argument_specs.yml"
+        points = role.entry_points
+        for point in ("main", "preflight"):
+            if point not in points and (role.path / "tasks" / f"{point}.yml").is_file():
+                yield f"{where}: entry point {point} is missing"
+        for point in points:
+            if not (role.path / "tasks" / f"{point}.yml").is_file():
+                yield f"{where}: entry point {point} has no tasks/{point}.yml"
+        if not points:
+            yield f"{where}: has no entry point"
+        if points.get("main") != points.get("preflight", points.get("main")):
+            yield f"{where}: main and preflight differ"
+
+
+@rule
+def options_are_described(repository: Repository) -> Iterator[str]:
+    """Every option says its type and what it is for."""
+    for role in repository.roles:
+        for name, option in role.options.items():
+            for key in ("type", "description"):
+                if not option.get(key):
+                    yield f"roles/{role.name}/meta/argument_specs.yml: {name} has no {key}"
+
+
+@rule
+def secrets_have_no_default(repository: Repository) -> Iterator[str]:
+    """Nobody runs with a password that stands in a repository."""
+    for role in repository.roles:
+        for name in role.defaults:
+            if SECRET_NAME.search(name):
+                yield f"roles/{role.name}/defaults/main.yml: {name} is a secret and has a default"
+
+
+@rule
+def options_are_used(repository: Repository) -> Iterator[str]:
+    """Every option is used somewhere in its role."""
+    for role in repository.roles:
+        used = "\n".join(
+            re.sub(r"^#.*$", "", repository.texts[path], flags=re.MULTILINE)
+            for folder in ("tasks", "templates", "handlers", "vars", "defaults", "files")
+            for path in repository.under(f"roles/{role.name}/{folder}/**/*")
+            if path in repository.texts
+        )
+        for name in role.options:
+            # Its own line in defaults/main.yml is not a use.
+            uses = len(re.findall(rf"\b{re.escape(name)}\b", used))
+            if uses <= (name in role.defaults):
+                yield f"roles/{role.name}: {name} is never used"
+
+
+@rule
+def variables_carry_the_role_name(repository: Repository) -> Iterator[str]:
+    """Inputs start with the role's name, constants with that or with two underscores and it."""
+    for role in repository.roles:
+        for name in sorted(role.defaults.keys() | role.options.keys()):
+            if not name.startswith(f"{role.name}_"):
+                yield f"roles/{role.name}: {name} does not start with {role.name}_"
+        for path in repository.under(f"roles/{role.name}/vars/**/*.yml"):
+            for name in repository.load(path) or {}:
+                if not name.startswith((f"{role.name}_", f"__{role.name}_")):
+                    yield f"{repository.name(path)}: {name} does not start with __{role.name}_"
+
+
+@rule
+def roles_know_no_groups(repository: Repository) -> Iterator[str]:
+    """Roles take hosts as variables: the inventory's groups are the playbooks' business."""
+    for path in repository.under("roles/*/**/*"):
+        if path.suffix == ".md":
+            continue
+        for number, line in enumerate(repository.texts.get(path, "").splitlines(), 1):
+            if GROUPS.search(line):
+                yield f"{repository.name(path)}:{number}: uses the inventory's groups or hostvars"
+
+
+@rule
+def handlers_are_notified(repository: Repository) -> Iterator[str]:
+    """No handler that nobody notifies, and no notice that nobody hears."""
+
+    def listed(value: object) -> list[str]:
+        return [str(item) for item in (value if isinstance(value, list) else [value]) if item]
+
+    for role in repository.roles:
+        files = [
+            *repository.under(f"roles/{role.name}/tasks/**/*.yml"),
+            *repository.under(f"roles/{role.name}/handlers/**/*.yml"),
+        ]
+        notified = {
+            name
+            for path in files
+            for task in repository.tasks(path)
+            for name in listed(task.get("notify"))
+        }
+        heard = set()
+        for path in repository.under(f"roles/{role.name}/handlers/**/*.yml"):
+            for handler in repository.tasks(path):
+                names = {str(handler.get("name")), *listed(handler.get("listen"))}
+                heard |= names
+                if not names & notified:
+                    yield f"{repository.name(path)}: nobody notifies '{handler.get('name')}'"
+        for name in sorted(notified - heard):
+            if "{{" not in name:
+                yield f"roles/{role.name}: no handler '{name}' hears its notice"
+
+
+@rule
+def readme_tables_are_current(repository: Repository) -> Iterator[str]:
+    """The table of variables in a role's README is what `make docs` writes."""
+    for role in repository.roles:
+        try:
+            current, wanted = role_readme.render(role.path)
+        except role_readme.ReadmeError as error:
+            yield f"roles/{error}"
+            continue
+        if current != wanted:
+            yield f"roles/{role.name}/README.md: outdated: run make docs"
+
+
+@rule
+def role_readme_has_its_sections(repository: Repository) -> Iterator[str]:
+    """A role's README answers the same questions in the same order."""
+    wanted = ["Requirements", "Variables", "Dependencies", "Example", "Limits"]
+    for role in repository.roles:
+        text = repository.texts.get(role.path / "README.md", "")
+        found = [name for name in re.findall(r"^## (\w+)", text, re.MULTILINE) if name in wanted]
+        if found != wanted:
+            missing = ", ".join(name for name in wanted if name not in found) or "their order"
+            yield f"roles/{role.name}/README.md: sections: {missing}"
+
+
+# Playbooks, tasks, variables
+
+
+@rule
+def playbooks_are_lists_of_roles(repository: Repository) -> Iterator[str]:
+    """What site.yml is made of holds roles and imports; only operations hold tasks."""
+    for path in repository.playbooks:
+        if path.name in OPERATIONS or path.name.startswith("chaos-"):
+            continue
+        for task in repository.tasks(path):
+            if not MODULES_BESIDE_ROLES & task.keys():
+                yield f"{repository.name(path)}: the task '{task.get('name')}' belongs in a role"
+
+
+@rule
+def roles_carry_their_tag(repository: Repository) -> Iterator[str]:
+    """`--tags nginx` runs the role nginx."""
+    for path in repository.playbooks:
+        for play in repository.load(path) or []:
+            for entry in play.get("roles") or []:
+                name = entry.get("role") if isinstance(entry, dict) else entry
+                tags = entry.get("tags") if isinstance(entry, dict) else None
+                if name not in (tags or []):
+                    yield f"{repository.name(path)}: role {name} lacks the tag {name}"
+
+
+@rule
+def root_shortcuts_are_imports(repository: Repository) -> Iterator[str]:
+    """A playbook at the root is an import of the playbook of that name, nothing else."""
+    for path in repository.under("*.yml"):
+        if path.name == "requirements.yml" or path.name.startswith("."):
+            continue
+        plays = repository.load(path)
+        lines = [line for line in repository.texts[path].splitlines() if line.strip(" -")]
+        target = f"playbooks/{path.name}"
+        if (
+            not isinstance(plays, list)
+            or len(plays) != 1
+            or not plays[0].keys() <= {"name", "import_playbook", "ansible.builtin.import_playbook"}
+            or target not in plays[0].values()
+            or len(lines) != len(plays[0])
+        ):
+            yield f"{path.name}: is not a two-line import of {target}"
+        elif not (repository.root / target).is_file():
+            yield f"{path.name}: {target} does not exist"
+
+
+@rule
+def task_files_are_short(repository: Repository) -> Iterator[str]:
+    """A file of tasks fits in the head."""
+    for path in [*repository.task_files, *repository.handler_files]:
+        lines = len(repository.texts[path].splitlines())
+        if lines > MAX_TASK_LINES:
+            yield f"{repository.name(path)}: {lines} lines, more than {MAX_TASK_LINES}: split it"
+
+
+@rule
+def task_names_carry_their_file(repository: Repository) -> Iterator[str]:
+    """A task's name starts with its file's name, so that the output says where to look."""
+    for path in repository.under("roles/*/tasks/**/*.yml"):
+        for task in repository.tasks(path):
+            name = str(task.get("name", ""))
+            if path.stem == "main":
+                if not re.match(r"(main \| )?[A-Z]", name):
+                    yield f"{repository.name(path)}: '{name}' is no sentence"
+            elif not re.match(rf"{re.escape(path.stem)} \| [A-Z]", name):
+                yield f"{repository.name(path)}: '{name}' does not start with '{path.stem} | '"
+
+
+@rule
+def nothing_forbidden(repository: Repository) -> Iterator[str]:
+    """No hidden failures, no open doors, no unchecked certificates."""
+    for folder in ("roles", "playbooks", "group_vars", "inventories", "molecule"):
+        for path in repository.under(f"{folder}/**/*"):
+            if path.suffix == ".md":
+                continue
+            for number, line in enumerate(repository.texts.get(path, "").splitlines(), 1):
+                for pattern, why in FORBIDDEN.items():
+                    if found := re.search(pattern, line, re.IGNORECASE):
+                        yield f"{repository.name(path)}:{number}: '{found[0]}' {why}"
+
+
+@rule
+def templates_say_who_manages_them(repository: Repository) -> Iterator[str]:
+    """A file on a target says that Ansible wrote it, where its format knows comments."""
+    for path in repository.under("roles/*/templates/**/*"):
+        # JSON knows no comments, and a page is for visitors.
+        if path.name.endswith((".json.j2", ".html.j2")):
+            continue
+        head = repository.texts[path].splitlines()[:3]
+        if not any("ansible_managed" in line for line in head):
+            yield f"{repository.name(path)}: has no ansible_managed in its first lines"
+
+
+@rule
+def group_vars_name_options(repository: Repository) -> Iterator[str]:
+    """group_vars/<group>/<role>.yml sets that role's options, or truths of the whole site."""
+    options = {role.name: role.options for role in repository.roles}
+    for path in repository.under("group_vars/*/*.yml"):
+        if path.stem not in options:
+            yield f"{repository.name(path)}: there is no role {path.stem}"
+            continue
+        for name in repository.load(path) or {}:
+            if name not in options[path.stem] and not name.startswith("site_"):
+                yield f"{repository.name(path)}: {name} is no option of role {path.stem}"
+
+
+def bundled_collections() -> dict[str, str]:
+    """Return the collections that the installed package `ansible` carries, with versions."""
+    spec = importlib.util.find_spec("ansible_collections")
+    if spec is None or not spec.submodule_search_locations:
+        return {}
+    manifests = Path(spec.submodule_search_locations[0]).glob("*/*/MANIFEST.json")
+    infos = (json.loads(path.read_text("utf-8"))["collection_info"] for path in manifests)
+    return {f"{info['namespace']}.{info['name']}": info["version"] for info in infos}
+
+
+@rule
+def collections_are_the_bundled_ones(repository: Repository) -> Iterator[str]:
+    """Who installs collections one by one gets the versions that the tests ran with."""
+    bundled = bundled_collections()
+    wanted = (repository.load(repository.root / "requirements.yml") or {}).get("collections", [])
+    pinned = {entry["name"]: str(entry.get("version")) for entry in wanted}
+    for name, version in pinned.items():
+        if bundled.get(name) != version:
+            yield f"requirements.yml: {name} {version}, but ansible bundles {bundled.get(name)}"
+    used = set()
+    for path in [*repository.under("roles/**/*.yml"), *repository.under("playbooks/**/*.yml")]:
+        text = repository.texts[path]
+        used |= {name for name in bundled if re.search(rf"\b{re.escape(name)}\.\w", text)}
+    for name in sorted(used - pinned.keys()):
+        yield f"requirements.yml: {name} is used and not pinned"
+
+
+# The whole repository
+
+
+@rule
+def shell_is_clean(repository: Repository) -> Iterator[str]:
+    """Every shell script passes shellcheck."""
+    scripts = [path for path, text in repository.texts.items() if SHEBANG.match(text)]
+    program = shutil.which("shellcheck")
+    if program is None:
+        yield "shellcheck is not installed (Debian package shellcheck)"
+    elif scripts:
+        command = [program, "--format=gcc", *map(str, scripts)]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        yield from result.stdout.replace(f"{repository.root}/", "").splitlines()
+
+
+@rule
+def scripts_are_executable(repository: Repository) -> Iterator[str]:
+    """What starts with an interpreter can be started, and nothing else claims to."""
+    for path, text in repository.texts.items():
+        # Ansible's modules and files for targets get their mode where they are put.
+        if path.is_relative_to(repository.root / "roles"):
+            continue
+        executable = bool(path.stat().st_mode & 0o100)
+        if text.startswith("#!/") != executable:
+            yield f"{repository.name(path)}: mode and first line disagree on being a program"
+
+
+@rule
+def no_private_key(repository: Repository) -> Iterator[str]:
+    """Keys are made where they are used, never kept in git."""
+    for path, text in repository.texts.items():
+        if PRIVATE_KEY.search(text):
+            yield f"{repository.name(path)}: contains a private key"
+
+
+@rule
+def urls_lead_to_known_places(repository: Repository) -> Iterator[str]:
+    """No package registry, mirror or machine of somebody's own is written into the repository."""
+    for path, text in repository.texts.items():
+        for host in sorted(set(URL.findall(text))):
+            if not any(host == known or host.endswith(f".{known}") for known in URL_HOSTS):
+                yield f"{repository.name(path)}: names the host {host}"
+        if path.suffix in {".txt", ".in", ".cfg", ".toml"} and PACKAGE_OPTIONS.search(text):
+            yield f"{repository.name(path)}: chooses a package registry"
+
+
+def anchors(text: str) -> set[str]:
+    """Return the anchors that GitHub gives to the headings of a Markdown text."""
+    headings = re.findall(r"^#{1,6} +(.+?) *$", FENCE.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@rule
+def links_lead_somewhere(repository: Repository) -> Iterator[str]:
+    """Every relative link in Markdown leads to a file, and to a heading in it."""
+    for path, text in repository.markdown.items():
+        for match in LINK.finditer(FENCE.sub("", text)):
+            link = unquote(next(filter(None, match.groups())))
+            if re.match(r"[a-z]+:", link):
+                continue
+            name, _, anchor = link.partition("#")
+            target = (path.parent / name).resolve() if name else path
+            if not target.exists():
+                yield f"{repository.name(path)}: {link} does not exist"
+            elif (
+                anchor
+                and target.suffix == ".md"
+                and anchor not in anchors(target.read_text(encoding="utf-8"))
+            ):
+                yield f"{repository.name(path)}: {link}: no such heading"
+
+
+@rule
+def commands_in_markdown_exist(repository: Repository) -> Iterator[str]:
+    """Whoever types what a page says finds the target or the playbook."""
+    makefile = repository.texts.get(repository.root / "Makefile", "")
+    targets = set(re.findall(r"^([a-z][a-z-]*):", makefile, re.MULTILINE))
+    for path, text in repository.markdown.items():
+        for _, target in MAKE.findall(text):
+            if target not in targets:
+                yield f"{repository.name(path)}: make {target}: no such target"
+        for playbook in PLAYBOOK.findall(text):
+            if not (repository.root / playbook).is_file():
+                yield f"{repository.name(path)}: {playbook}: no such playbook"
+
+
+@rule
+def make_targets_say_what_they_do(repository: Repository) -> Iterator[str]:
+    """`make help` lists every target that is meant to be typed."""
+    makefile = repository.texts.get(repository.root / "Makefile", "")
+    for target, rest in re.findall(r"^([a-z][a-z-]*):(.*)$", makefile, re.MULTILINE):
+        if "## " not in rest:
+            yield f"Makefile: {target} has no ## comment for make help"
+
+
+@rule
+def readme_lists_every_role(repository: Repository) -> Iterator[str]:
+    """The front page links to every role's own page."""
+    text = repository.texts.get(repository.root / "README.md", "")
+    for role in repository.roles:
+        if f"(roles/{role.name}/README.md)" not in text and f"(roles/{role.name}/)" not in text:
+            yield f"README.md: role {role.name} is not in the table of roles"
+
+
+@rule
+def ci_runs_the_test_command(repository: Repository) -> Iterator[str]:
+    """What runs elsewhere is what the README tells everybody to run."""
+    for name in (".ci/run", ".github/workflows/ci.yml"):
+        text = repository.texts.get(repository.root / name, "")
+        if not re.search(r"\bmake test\b", text):
+            yield f"{name}: does not run make test"
+
+
+@rule
+def decisions_are_whole(repository: Repository) -> Iterator[str]:
+    """Decision records are numbered without gaps, have their four parts, and are listed."""
+    wanted = ["Context", "Decision", "Consequences", "What would change our mind"]
+    index = repository.texts.get(repository.root / "docs" / "adr" / "README.md", "")
+    for number, path in enumerate(repository.under("docs/adr/[0-9]*.md"), 1):
+        name = repository.name(path)
+        if not path.name.startswith(f"{number:04d}-"):
+            yield f"{name}: number {number:04d} is missing before it"
+        found = re.findall(r"^## (.+)$", repository.texts[path], re.MULTILINE)
+        if found != wanted:
+            yield f"{name}: its parts are {found}, not {wanted}"
+        if f"({path.name})" not in index:
+            yield f"{name}: is not listed in docs/adr/README.md"
