@@ -5,9 +5,14 @@ VENV := $(CURDIR)/.venv
 # The virtual environment is used by every target without being activated.
 export PATH := $(VENV)/bin:$(PATH)
 STAMP := $(VENV)/.installed
+# The installer trusts the certificates that this machine trusts, and reads pip's index where one is set.
+export UV_NATIVE_TLS ?= true
+ifdef PIP_INDEX_URL
+export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
+endif
 
 .DEFAULT_GOAL := help
-.PHONY: help prerequisites venv lab test lint docs destroy
+.PHONY: help prerequisites venv lab test lint docs lock destroy
 
 help: ## Show this list
 	@echo "Targets (LAB=name chooses another lab than '$(LAB)'):"
@@ -19,10 +24,11 @@ prerequisites: ## Install what this machine lacks and start Docker (Debian, root
 venv: $(STAMP) ## Make the Python environment with Ansible and the test tools in .venv
 	@echo "Python environment: $(VENV) (to use it in this shell: . .venv/bin/activate)"
 
-$(STAMP): requirements/dev.txt | prerequisites
-	@echo "Making the Python environment in .venv; the first time takes a few minutes"
+$(STAMP): requirements/dev.txt requirements/uv.txt | prerequisites
+	@echo "Making the Python environment in .venv (about half a minute)"
 	@"$$(scripts/find-python)" -m venv $(VENV)
-	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/uv.txt
+	@VIRTUAL_ENV=$(VENV) $(VENV)/bin/uv pip sync --quiet --require-hashes requirements/dev.txt
 	@touch $@
 
 lab: prerequisites venv ## Make four Docker "VMs", set up the whole stack on them, cast votes, say where to look
@@ -40,6 +46,9 @@ lint: prerequisites venv ## Run the linters only
 
 docs: venv ## Write the variable tables in the roles' READMEs
 	@python tools/role_readme.py
+
+lock: venv ## Write the lock files of the Python packages anew (UPGRADE=1 takes the newest versions)
+	@scripts/lock $(if $(UPGRADE),--upgrade)
 
 destroy: prerequisites venv ## Remove the lab: its containers, network, volumes and .lab/<name>
 	@ansible-playbook playbooks/lab-destroy.yml
