@@ -6,7 +6,7 @@ from django.http import HttpRequest
 from polls.models import Choice, Question, Vote
 
 
-class ChoiceInline(admin.TabularInline):
+class ChoiceInline(admin.TabularInline):  # type: ignore[type-arg] # only generic in the stubs
     """Choices within their question; the tally follows from votes and cannot be edited."""
 
     model = Choice
@@ -15,7 +15,7 @@ class ChoiceInline(admin.TabularInline):
 
 
 @admin.register(Question)
-class QuestionAdmin(admin.ModelAdmin):
+class QuestionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """Questions, newest first."""
 
     inlines = (ChoiceInline,)
@@ -26,7 +26,7 @@ class QuestionAdmin(admin.ModelAdmin):
 
 
 @admin.register(Vote)
-class VoteAdmin(admin.ModelAdmin):
+class VoteAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """The ledger. A changed row would no longer explain the tally."""
 
     list_display = ("token", "choice", "created")

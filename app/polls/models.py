@@ -3,8 +3,7 @@
 from typing import Any
 
 from django.db import models
-from django.db.models import Count, F, QuerySet
-from django.db.models.functions import Coalesce, Now
+from django.db.models.functions import Now
 from django.utils import timezone
 
 
@@ -35,15 +34,6 @@ class Choice(models.Model):
         if not self._state.adding and kwargs.get("update_fields") is None:
             kwargs["update_fields"] = {"question", "choice_text"}
         super().save(*args, **kwargs)
-
-    @classmethod
-    def ledger(cls, using: str) -> "QuerySet[Choice]":
-        """Return all choices with the counts that must explain their tallies."""
-        return (
-            cls.objects.using(using)
-            .annotate(opening=Coalesce(F("openingcount__votes"), 0), cast=Count("vote"))
-            .order_by("id")
-        )
 
 
 class OpeningCount(models.Model):

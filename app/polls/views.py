@@ -4,7 +4,7 @@ import logging
 import uuid
 
 from django.db import OperationalError
-from django.db.models import Count, Sum
+from django.db.models import Sum
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
@@ -59,7 +59,7 @@ def vote(request: HttpRequest, question_id: int) -> HttpResponse:
     """Count a vote and go on to the results."""
     form = VoteForm(request.POST)
     if not form.is_valid():
-        return _ballot(request, question_id, *(form.errors[name][0] for name in form.errors))
+        return _ballot(request, question_id, *(str(errors[0]) for errors in form.errors.values()))
     choice, token = form.cleaned_data["choice"], form.cleaned_data["token"]
     try:
         cast_vote(question_id, choice, token)

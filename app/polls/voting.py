@@ -41,11 +41,10 @@ def cast_vote(question: int, choice: int, token: UUID) -> bool:
     Tries until the vote is confirmed; raises DatabaseUnavailableError after the deadline. The vote
     may have been counted then, and can be sent again with the same token.
     """
-    parameters = {"question": question, "choice": choice, "token": token}
     attempts = Attempts("vote")
     for _attempt in attempts:
         try:
-            is_new = _write(parameters)
+            is_new = _write(question, choice, token)
         except DatabaseError as error:
             if not is_transient(error):
                 raise
@@ -56,8 +55,9 @@ def cast_vote(question: int, choice: int, token: UUID) -> bool:
     raise attempts.given_up()
 
 
-def _write(parameters: dict[str, object]) -> bool:
+def _write(question: int, choice: int, token: UUID) -> bool:
     """Run the statement once."""
+    parameters: dict[str, int | UUID] = {"question": question, "choice": choice, "token": token}
     connection = connections[PRIMARY]
     try:
         with connection.cursor() as cursor:

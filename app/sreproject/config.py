@@ -8,6 +8,9 @@ from typing import Any, Self
 
 from django.core.exceptions import ImproperlyConfigured
 
+HIGHEST_PORT = 65535
+SHORTEST_SECRET_KEY = 50  # what Django's deployment check asks for
+SHORTEST_CONNECT_TIMEOUT = 2  # libpq waits two seconds at least, whatever it is asked for
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 
@@ -30,15 +33,14 @@ class Database:
     def read(cls, table: object, where: str) -> Self:
         """Check one [databases.*] table."""
         database = cls(**_values(cls, table, where))
-        if not 1 <= database.port <= 65535:
-            raise ImproperlyConfigured(f"{where}.port must be between 1 and 65535")
+        if not 1 <= database.port <= HIGHEST_PORT:
+            raise ImproperlyConfigured(f"{where}.port must be between 1 and {HIGHEST_PORT}")
         if database.sslmode not in SSL_MODES:
             raise ImproperlyConfigured(f"{where}.sslmode must be one of {', '.join(SSL_MODES)}")
         if database.sslmode.startswith("verify-") and not database.sslrootcert:
             raise ImproperlyConfigured(f"{where}.sslrootcert must be set for {database.sslmode}")
-        if database.connect_timeout < 2:
-            # libpq waits two seconds at least, whatever it is asked for.
-            raise ImproperlyConfigured(f"{where}.connect_timeout must be at least 2 seconds")
+        if database.connect_timeout < SHORTEST_CONNECT_TIMEOUT:
+            raise ImproperlyConfigured(f"{where}.connect_timeout must be at least {SHORTEST_CONNECT_TIMEOUT} seconds")
         if database.conn_max_age < 0:
             raise ImproperlyConfigured(f"{where}.conn_max_age must not be negative")
         return database
@@ -65,19 +67,16 @@ class Config:
                 f"{where}.databases must hold exactly [databases.default] and [databases.failover1]"
             )
         values["databases"] = {
-            alias: Database.read(database, f"{where}.databases.{alias}")
-            for alias, database in databases.items()
+            alias: Database.read(database, f"{where}.databases.{alias}") for alias, database in databases.items()
         }
         config = cls(**values)
-        if len(config.secret_key) < 50:
-            raise ImproperlyConfigured(f"{where}.secret_key must have at least 50 characters")
+        if len(config.secret_key) < SHORTEST_SECRET_KEY:
+            raise ImproperlyConfigured(f"{where}.secret_key must have at least {SHORTEST_SECRET_KEY} characters")
         if config.vote_deadline_seconds <= 0:
             raise ImproperlyConfigured(f"{where}.vote_deadline_seconds must be above 0")
         for origin in config.csrf_trusted_origins:
             if not origin.startswith(("https://", "http://")):
-                raise ImproperlyConfigured(
-                    f"{where}.csrf_trusted_origins must begin with https://, not {origin!r}"
-                )
+                raise ImproperlyConfigured(f"{where}.csrf_trusted_origins must begin with https://, not {origin!r}")
         return config
 
 

@@ -24,7 +24,7 @@ class ExpectedErrors(logging.Filter):
 class LineFormatter(logging.Formatter):
     """Time in UTC, level, logger, message; line breaks escaped, those of tracebacks too."""
 
-    converter = time.gmtime
+    converter = staticmethod(time.gmtime)
     default_msec_format = "%s.%03dZ"
     default_time_format = "%Y-%m-%dT%H:%M:%S"
 

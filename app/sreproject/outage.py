@@ -56,9 +56,7 @@ def is_transient(error: BaseException) -> bool:
 
 def is_outage(error: BaseException | None) -> bool:
     """Tell whether an error is the database's state and not a fault of this program."""
-    return error is not None and (
-        isinstance(error, DatabaseUnavailableError | OperationalError) or is_transient(error)
-    )
+    return error is not None and (isinstance(error, DatabaseUnavailableError | OperationalError) or is_transient(error))
 
 
 class Attempts:
@@ -100,7 +98,10 @@ class Attempts:
         if reason != self._last_reason:  # one line for each kind of failure, not for each attempt
             logger.warning(
                 "%s: attempt %d failed after %.2f s, trying again: %s",
-                self.what, self.number, self.elapsed, reason,
+                self.what,
+                self.number,
+                self.elapsed,
+                reason,
             )
             self._last_reason = reason
 
@@ -111,9 +112,7 @@ class Attempts:
 
     def given_up(self) -> DatabaseUnavailableError:
         """Return the error to raise when there are no attempts left."""
-        return DatabaseUnavailableError(
-            f"{self.what}: given up after {self.number} attempts in {self.elapsed:.2f} s"
-        )
+        return DatabaseUnavailableError(f"{self.what}: given up after {self.number} attempts in {self.elapsed:.2f} s")
 
 
 def first_line(error: BaseException) -> str:

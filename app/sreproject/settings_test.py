@@ -3,11 +3,9 @@
 import os
 from pathlib import Path
 
-os.environ.setdefault(
-    "POLLS_CONFIG", str(Path(__file__).resolve().parents[1] / "tests" / "polls.toml")
-)
+os.environ.setdefault("POLLS_CONFIG", str(Path(__file__).resolve().parents[1] / "tests" / "polls.toml"))
 
-from sreproject.settings import *  # noqa: E402, F403
+from sreproject.settings import *  # noqa: F403
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 STORAGES = {

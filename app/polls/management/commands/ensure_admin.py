@@ -1,7 +1,6 @@
 """`manage.py ensure_admin`: an administrator with the password read from standard input."""
 
 import sys
-from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.contrib.auth.password_validation import validate_password
@@ -19,7 +18,7 @@ class Command(BaseCommand):
         """Take the name as an argument; the password never, as others could see it there."""
         parser.add_argument("--username", required=True)
 
-    def handle(self, *_args: Any, **options: Any) -> None:
+    def handle(self, *_args: object, **options: str) -> None:
         """Print created, updated or unchanged."""
         password = sys.stdin.readline().rstrip("\r\n")
         with transaction.atomic():

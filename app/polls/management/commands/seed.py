@@ -2,7 +2,6 @@
 
 import tomllib
 from pathlib import Path
-from typing import Any
 
 from django.core.management.base import BaseCommand
 from django.core.management.color import no_style
@@ -19,7 +18,7 @@ class Command(BaseCommand):
 
     help = "Load the opening questions, choices and counts unless there are questions already."
 
-    def handle(self, *_args: Any, **_options: Any) -> None:
+    def handle(self, *_args: object, **_options: object) -> None:
         """Do all or nothing."""
         with transaction.atomic(), connection.cursor() as cursor:
             # Two app hosts may be set up at the same time.
@@ -40,9 +39,7 @@ def _load() -> tuple[int, int]:
         question = Question(id=entry["id"], question_text=entry["text"])
         questions.append(question)
         for item in entry["choices"]:
-            choice = Choice(
-                id=item["id"], question=question, choice_text=item["text"], votes=item["votes"]
-            )
+            choice = Choice(id=item["id"], question=question, choice_text=item["text"], votes=item["votes"])
             choices.append(choice)
             counts.append(OpeningCount(choice=choice, votes=item["votes"]))
     Question.objects.bulk_create(questions)
