@@ -87,11 +87,7 @@ class Repository:
             names = {name for name in output.decode().split("\0") if name}
             found = (self.root / name for name in names)
         else:
-            found = (
-                path
-                for path in self.root.rglob("*")
-                if not GENERATED & set(path.relative_to(self.root).parts)
-            )
+            found = (path for path in self.root.rglob("*") if not GENERATED & set(path.relative_to(self.root).parts))
         return sorted(path for path in found if path.is_file() and not path.is_symlink())
 
     def under(self, pattern: str) -> list[Path]:
@@ -102,7 +98,7 @@ class Repository:
         """Return a path as seen from the root."""
         return path.relative_to(self.root).as_posix()
 
-    def load(self, path: Path) -> Any:  # noqa: ANN401 - YAML holds anything
+    def load(self, path: Path) -> Any:
         """Return the content of a YAML file, None when there is no such file."""
         if path not in self._yaml:
             text = path.read_text(encoding="utf-8") if path.is_file() else ""

@@ -60,9 +60,7 @@ PRIVATE_KEY = re.compile(r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----")
 SECRET_NAME = re.compile(r"_(password|passphrase|secret|secret_key|token)$")
 
 # Who may be named in a URL: places to read, names reserved for examples, and this machine.
-URL = re.compile(
-    r"\b(?:https?|ftp|git)://(?:[^\s/@]*@)?([A-Za-z0-9.-]+\.[A-Za-z]{2,})(?=[:/\s\"'`)>]|$)"
-)
+URL = re.compile(r"\b(?:https?|ftp|git)://(?:[^\s/@]*@)?([A-Za-z0-9.-]+\.[A-Za-z]{2,})(?=[:/\s\"'`)>]|$)")
 URL_HOSTS = (
     "127.0.0.1",
     "commonmark.org",
@@ -92,9 +90,7 @@ PACKAGE_OPTIONS = re.compile(
 )
 
 GROUPS = re.compile(r"\bgroups\s*[\[.]|\bgroup_names\b|\bhostvars\b")
-LINK = re.compile(
-    r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\""
-)
+LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"")
 MAKE = re.compile(r"(?:^|`|\$ |&& )make ((?:[A-Z_]+=\S+ )*)([a-z][a-z-]*)", re.MULTILINE)
 PLAYBOOK = re.compile(r"\bansible-playbook [^\n`]*?((?:[\w-]+/)*[\w-]+\.yml)(?=[\s`]|$)")
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
@@ -228,12 +224,7 @@ def handlers_are_notified(repository: Repository) -> Iterator[str]:
             *repository.under(f"roles/{role.name}/tasks/**/*.yml"),
             *repository.under(f"roles/{role.name}/handlers/**/*.yml"),
         ]
-        notified = {
-            name
-            for path in files
-            for task in repository.tasks(path)
-            for name in listed(task.get("notify"))
-        }
+        notified = {name for path in files for task in repository.tasks(path) for name in listed(task.get("notify"))}
         heard = set()
         for path in repository.under(f"roles/{role.name}/handlers/**/*.yml"):
             for handler in repository.tasks(path):
@@ -470,11 +461,7 @@ def links_lead_somewhere(repository: Repository) -> Iterator[str]:
             target = (path.parent / name).resolve() if name else path
             if not target.exists():
                 yield f"{repository.name(path)}: {link} does not exist"
-            elif (
-                anchor
-                and target.suffix == ".md"
-                and anchor not in anchors(target.read_text(encoding="utf-8"))
-            ):
+            elif anchor and target.suffix == ".md" and anchor not in anchors(target.read_text(encoding="utf-8")):
                 yield f"{repository.name(path)}: {link}: no such heading"
 
 

@@ -53,10 +53,7 @@ def test_table_holds_every_option_with_its_default(roles: Path) -> None:
     assert role_readme.main(["--roles", str(roles)]) == 0
     lines = (roles / "web" / "README.md").read_text(encoding="utf-8").splitlines()
     assert "| `web_port` | int | `443` | Port to listen on. |" in lines
-    assert (
-        r"| `web_mode` | str | required | Whether a \| b. Second paragraph. One of `on`, `off`. |"
-        in lines
-    )
+    assert r"| `web_mode` | str | required | Whether a \| b. Second paragraph. One of `on`, `off`. |" in lines
     assert "| `web_names` | list of dict | `[]` | Names. |" in lines
     assert "| `web_names[].name` | str | required | The name. |" in lines
 
