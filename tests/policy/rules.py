@@ -6,6 +6,7 @@ test_rules.py.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import re
@@ -91,7 +92,7 @@ PACKAGE_OPTIONS = re.compile(
 
 GROUPS = re.compile(r"\bgroups\s*[\[.]|\bgroup_names\b|\bhostvars\b")
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"")
-MAKE = re.compile(r"(?:^|`|\$ |&& )make ((?:[A-Z_]+=\S+ )*)([a-z][a-z-]*)", re.MULTILINE)
+MAKE = re.compile(r"(?:^ *|`|\$ |&& )make ((?:[A-Z_]+=\S+ )*)([a-z][a-z-]*)", re.MULTILINE)
 PLAYBOOK = re.compile(r"\bansible-playbook [^\n`]*?((?:[\w-]+/)*[\w-]+\.yml)(?=[\s`]|$)")
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 SHEBANG = re.compile(r"#!\s*/(?:usr/)?bin/(?:env )?(?:ba|da)?sh\b")
@@ -369,6 +370,7 @@ def group_vars_name_options(repository: Repository) -> Iterator[str]:
                 yield f"{repository.name(path)}: {name} is no option of role {path.stem}"
 
 
+@functools.cache
 def bundled_collections() -> dict[str, str]:
     """Return the collections that the installed package `ansible` carries, with versions."""
     spec = importlib.util.find_spec("ansible_collections")

@@ -1,0 +1,248 @@
+"""Every rule can fail: a small repository without findings, spoiled in one place at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.policy.repository import Repository
+from tests.policy.rules import RULES, bundled_collections
+
+DEFAULTS = "roles/web/defaults/main.yml"
+SPECS = "roles/web/meta/argument_specs.yml"
+TASKS = "roles/web/tasks/main.yml"
+CONFIG = "roles/web/tasks/config.yml"
+README = "roles/web/README.md"
+TEMPLATE = "roles/web/templates/web.conf.j2"
+ADR = "docs/adr/0001-web.md"
+
+GOOD = {
+    DEFAULTS: "---\nweb_port: 443\n",
+    SPECS: """\
+---
+argument_specs:
+  main: &main
+    options:
+      web_port: {type: int, default: 443, description: Port.}
+      web_password: {type: str, required: true, description: Password.}
+  preflight: *main
+""",
+    "roles/web/meta/main.yml": "---\ngalaxy_info: {}\n",
+    "roles/web/tasks/preflight.yml": """\
+---
+- name: preflight | Refuse a short password
+  ansible.builtin.assert:
+    that: web_password | length >= 16
+""",
+    TASKS: "---\n- name: Configure\n  ansible.builtin.import_tasks: config.yml\n",
+    CONFIG: """\
+---
+- name: config | Write the options
+  block:
+    - name: config | Write the file
+      ansible.builtin.template:
+        src: web.conf.j2
+        dest: /etc/web.conf
+        mode: "0644"
+      notify: Reload web
+""",
+    "roles/web/vars/main.yml": "---\n__web_user: web\n",
+    "roles/web/handlers/main.yml": """\
+---
+- name: Reload web
+  ansible.builtin.systemd_service:
+    name: web
+    state: reloaded
+""",
+    TEMPLATE: "{{ ansible_managed | comment }}\nlisten {{ web_port }};\n",
+    README: """\
+# web
+
+## Requirements
+
+## Variables
+
+<!-- variables -->
+
+| Variable | Type | Default | Description |
+| --- | --- | --- | --- |
+| `web_port` | int | `443` | Port. |
+| `web_password` | str | required | Password. |
+
+<!-- /variables -->
+
+## Dependencies
+
+## Example
+
+## Limits
+""",
+    "group_vars/all/web.yml": "---\nsite_names: []\nweb_port: 444\n",
+    "playbooks/site.yml": """\
+---
+- name: Web
+  hosts: all
+  pre_tasks:
+    - name: Gather facts
+      ansible.builtin.setup:
+  roles:
+    - {role: web, tags: [web]}
+""",
+    "playbooks/status.yml": """\
+---
+- name: Status
+  hosts: all
+  tasks:
+    - name: Show it
+      ansible.builtin.debug:
+""",
+    "site.yml": "---\n- name: Set up\n  import_playbook: playbooks/site.yml\n",
+    "requirements.yml": "---\ncollections:\n  - {name: ansible.posix, version: @posix@}\n",
+    "Makefile": "test: lint ## Run the tests\n\t@true\nlint: ## Run the linters\n\t@true\n",
+    "README.md": """\
+# Stack
+
+[web](roles/web/README.md), [limits](roles/web/README.md#limits), [site](https://example.org/x)
+
+Type `make test` or
+
+    make lint
+    ansible-playbook -i inventories/production site.yml
+""",
+    ADR: "# Web\n\n## Context\n\n## Decision\n\n## Consequences\n\n## What would change our mind\n",
+    "docs/adr/README.md": "[Web](0001-web.md)\n",
+    ".ci/run": '#!/bin/sh\nset -eu\ncd "$(dirname "$0")/.."\nexec make test\n',
+    ".github/workflows/ci.yml": "---\njobs: {test: {steps: [{run: make test}]}}\n",
+    "requirements/dev.txt": "ansible==1 --hash=sha256:00\n",
+}
+
+# Rule, file to spoil, text in it (None: the file as a whole), what takes its place (None: nothing at all)
+KEY = "-----BEGIN EC PRIVATE " + "KEY-----\n"
+SPOILED: list[tuple[str, str, str | None, str | None]] = [
+    ("role_has_its_files", "roles/web/meta/main.yml", None, None),
+    ("specs_equal_defaults", DEFAULTS, "443", "80"),
+    ("specs_equal_defaults", DEFAULTS, "443\n", "443\nweb_host: a\n"),
+    ("specs_equal_defaults", DEFAULTS, "web_port: 443\n", ""),
+    ("specs_equal_defaults", DEFAULTS, "443\n", "443\nweb_password: ''\n"),
+    ("specs_equal_defaults", SPECS, "default: 443, ", ""),
+    ("specs_cover_both_entry_points", SPECS, "  preflight: *main\n", ""),
+    ("specs_cover_both_entry_points", SPECS, "  preflight: *main\n", "  preflight: {}\n"),
+    ("specs_cover_both_entry_points", SPECS, "preflight: *main", "other: *main"),
+    ("specs_cover_both_entry_points", SPECS, None, "argument_specs: {}\n"),
+    ("options_are_described", SPECS, ", description: Port.", ""),
+    ("options_are_described", SPECS, "type: int, ", ""),
+    ("secrets_have_no_default", DEFAULTS, "443\n", "443\nweb_password: changeme\n"),
+    ("options_are_used", TEMPLATE, "web_port", "web_ports"),
+    ("options_are_used", TEMPLATE, "web_port", "443"),
+    ("variables_carry_the_role_name", DEFAULTS, "443\n", "443\nport: 1\n"),
+    ("variables_carry_the_role_name", "roles/web/vars/main.yml", "__web_user", "user"),
+    ("roles_know_no_groups", TEMPLATE, "web_port", "groups['app']"),
+    ("roles_know_no_groups", TASKS, "config.yml", "{{ hostvars.a }}"),
+    ("roles_know_no_groups", CONFIG, "web.conf.j2", "{{ 'app' in group_names }}"),
+    ("handlers_are_notified", CONFIG, "notify: Reload web", "register: __web_file"),
+    ("handlers_are_notified", CONFIG, "notify: Reload web", "notify: [Reload web, Restart web]"),
+    ("readme_tables_are_current", README, "`443`", "`80`"),
+    ("readme_tables_are_current", README, "<!-- /variables -->", ""),
+    ("role_readme_has_its_sections", README, "## Limits", "## Remarks"),
+    ("role_readme_has_its_sections", README, "## Example\n\n## Limits", "## Limits\n\n## Example"),
+    ("playbooks_are_lists_of_roles", "playbooks/site.yml", "ansible.builtin.setup", "ansible.builtin.debug"),
+    ("roles_carry_their_tag", "playbooks/site.yml", "tags: [web]", "tags: [www]"),
+    ("roles_carry_their_tag", "playbooks/site.yml", "{role: web, tags: [web]}", "web"),
+    ("root_shortcuts_are_imports", "site.yml", "site.yml", "all.yml"),
+    ("root_shortcuts_are_imports", "site.yml", "name: Set up", "hosts: all"),
+    ("root_shortcuts_are_imports", "site.yml", "name: Set up\n", "name: Set up\n  # More\n"),
+    ("root_shortcuts_are_imports", "site.yml", None, "- import_playbook: a.yml\n- import_playbook: b.yml\n"),
+    ("root_shortcuts_are_imports", "chaos.yml", None, "- import_playbook: playbooks/chaos.yml\n"),
+    ("task_files_are_short", TASKS, "---\n", "---\n" + "# Why\n" * 120),
+    ("task_names_carry_their_file", CONFIG, "config | Write the file", "Write the file"),
+    ("task_names_carry_their_file", CONFIG, "config | Write the options", "config | write"),
+    ("task_names_carry_their_file", TASKS, "Configure", "configure"),
+    ("nothing_forbidden", CONFIG, "notify: Reload web", "ignore_errors: true"),
+    ("nothing_forbidden", CONFIG, "notify: Reload web", "failed_when: false"),
+    ("nothing_forbidden", TEMPLATE, "listen", "allow 0.0.0.0/0;\nlisten"),
+    ("nothing_forbidden", TEMPLATE, "listen", "allow ::/0;\nlisten"),
+    ("nothing_forbidden", TEMPLATE, "listen", "ssl.verification_mode: none\nlisten"),
+    ("nothing_forbidden", TEMPLATE, "listen", "server a ssl verify none\nlisten"),
+    ("nothing_forbidden", TEMPLATE, "listen", "sslmode = require\nlisten"),
+    ("nothing_forbidden", TEMPLATE, "listen", "curl -sS -k https://a\nlisten"),
+    ("nothing_forbidden", "playbooks/status.yml", "debug:", "uri:\n        validate_certs: false"),
+    ("templates_say_who_manages_them", TEMPLATE, "{{ ansible_managed | comment }}\n", ""),
+    ("group_vars_name_options", "group_vars/all/web.yml", "web_port", "web_prot"),
+    ("group_vars_name_options", "group_vars/all/wbe.yml", None, "---\nsite_a: 1\n"),
+    ("collections_are_the_bundled_ones", "requirements.yml", "@posix@", "0.0.1"),
+    ("collections_are_the_bundled_ones", CONFIG, "ansible.builtin.template", "community.general.xml"),
+    ("shell_is_clean", ".ci/run", '"$(dirname "$0")/.."', "$1"),
+    ("scripts_are_executable", "scripts/x", None, "#!/bin/sh\nexit 0\n"),
+    ("no_private_key", "docs/notes.md", None, KEY),
+    ("urls_lead_to_known_places", "README.md", "example.org", "registry.corp.test"),
+    ("urls_lead_to_known_places", TEMPLATE, "listen", "url https://u:p@mirror.corp.test:8080/a\nlisten"),
+    ("urls_lead_to_known_places", "requirements/dev.txt", "ansible", "--index-url x\nansible"),
+    ("links_lead_somewhere", "README.md", "(roles/web/README.md)", "(roles/web/READ.md)"),
+    ("links_lead_somewhere", "README.md", "#limits", "#limit"),
+    ("commands_in_markdown_exist", "README.md", "`make test`", "`make tests`"),
+    ("commands_in_markdown_exist", "README.md", "    make lint", "    make LAB=a lin"),
+    ("commands_in_markdown_exist", "README.md", "production site.yml", "production sites.yml"),
+    ("make_targets_say_what_they_do", "Makefile", "## Run the linters", ""),
+    ("readme_lists_every_role", "README.md", "[web](roles/web/README.md)", "web"),
+    ("ci_runs_the_test_command", ".ci/run", "make test", "make lint"),
+    ("ci_runs_the_test_command", ".github/workflows/ci.yml", None, None),
+    ("decisions_are_whole", ADR, "## Consequences\n", ""),
+    ("decisions_are_whole", "docs/adr/README.md", "0001-web.md", "web.md"),
+    ("decisions_are_whole", "docs/adr/0003-c.md", None, "# C\n"),
+]
+
+
+def write(root: Path, name: str, text: str) -> None:
+    """Write one file of the small repository, executable when it is a program."""
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    path.chmod(0o755 if name == ".ci/run" else 0o644)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Return a small repository in which no rule finds anything."""
+    for name, text in GOOD.items():
+        write(tmp_path, name, text.replace("@posix@", bundled_collections()["ansible.posix"]))
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_rule_accepts_what_is_right(root: Path, name: str) -> None:
+    """No rule cries wolf."""
+    assert not list(RULES[name](Repository(root)))
+
+
+@pytest.mark.parametrize(("name", "file", "old", "new"), SPOILED)
+def test_rule_finds_what_is_wrong(root: Path, name: str, file: str, old: str | None, new: str | None) -> None:
+    """Each finding is one line that says in which file."""
+    path = root / file
+    if new is None:
+        path.unlink()
+    elif old is None:
+        write(root, file, new)
+    else:
+        old = old.replace("@posix@", bundled_collections()["ansible.posix"])
+        text = path.read_text(encoding="utf-8")
+        assert old in text, "the example has changed: spoil something else"
+        write(root, file, text.replace(old, new))
+    findings = list(RULES[name](Repository(root)))
+    assert findings
+    for finding in findings:
+        assert "\n" not in finding
+        assert str(root) not in finding
+
+
+def test_every_rule_is_proved_able_to_fail() -> None:
+    """A rule that cannot fail is no rule."""
+    assert {name for name, *_ in SPOILED} == RULES.keys()
+
+
+def test_missing_shellcheck_is_a_finding(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A check that silently does nothing would pass for ever."""
+    monkeypatch.setenv("PATH", str(root))
+    assert list(RULES["shell_is_clean"](Repository(root))) == [
+        "shellcheck is not installed (Debian package shellcheck)",
+    ]
