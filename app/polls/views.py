@@ -9,7 +9,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_safe
 
 from polls.forms import VoteForm
 from polls.models import Choice, Question
@@ -54,9 +54,11 @@ def results(request: HttpRequest, question_id: int) -> HttpResponse:
 
 
 @never_cache
-@require_POST
+@require_http_methods(["GET", "HEAD", "POST"])
 def vote(request: HttpRequest, question_id: int) -> HttpResponse:
     """Count a vote and go on to the results."""
+    if request.method != "POST":  # the address of the page that asks to send a vote again
+        return redirect("polls:detail", question_id)
     form = VoteForm(request.POST)
     if not form.is_valid():
         return _ballot(request, question_id, *(str(errors[0]) for errors in form.errors.values()))

@@ -15,7 +15,9 @@ class ExpectedErrors(logging.Filter):
         """Shorten the record where it applies; keep every record."""
         error = record.exc_info[1] if record.exc_info else None
         if error is not None and (is_outage(error) or isinstance(error, SuspiciousOperation)):
-            record.msg = f"{record.getMessage()}: {first_line(error)}"
+            # Django calls every exception that; the response is a 503 (see sreproject.views).
+            message = record.getMessage().replace("Internal Server Error", "Service Unavailable")
+            record.msg = f"{message}: {first_line(error)}"
             record.args = None
             record.exc_info = record.exc_text = None
         return True

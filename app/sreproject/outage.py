@@ -73,7 +73,7 @@ class Attempts:
         self.what = what
         self.number = 0
         self._started = time.monotonic()
-        self._last_reason = ""
+        self._reasons: dict[str, str] = {}
 
     @property
     def elapsed(self) -> float:
@@ -94,16 +94,13 @@ class Attempts:
     def failed(self, alias: str, error: BaseException) -> None:
         """Drop the connection, so that the next attempt opens a fresh one, and log."""
         connections[alias].close()
-        reason = f"{alias}: SQLSTATE {sqlstate(error) or 'none'}: {first_line(error)}"
-        if reason != self._last_reason:  # one line for each kind of failure, not for each attempt
+        reason = f"SQLSTATE {sqlstate(error) or 'none'}: {first_line(error)}"
+        if reason != self._reasons.get(alias):  # a line for each kind of failure, not each attempt
             logger.warning(
-                "%s: attempt %d failed after %.2f s, trying again: %s",
-                self.what,
-                self.number,
-                self.elapsed,
-                reason,
+                "%s: attempt %d failed after %.2f s, trying again: %s: %s",
+                *(self.what, self.number, self.elapsed, alias, reason),
             )
-            self._last_reason = reason
+            self._reasons[alias] = reason
 
     def succeeded(self) -> None:
         """Log how long it took, if anything had failed before."""

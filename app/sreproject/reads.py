@@ -1,5 +1,6 @@
 """Reading goes on from the standby while there is no primary."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -9,6 +10,8 @@ from django.db import Error
 
 from sreproject.outage import Attempts, is_transient
 from sreproject.router import PRIMARY, STANDBY, read_alias
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -40,9 +43,12 @@ class PrimaryHealth:
             return STANDBY, PRIMARY
 
     def report(self, *, up: bool) -> None:
-        """Remember whether the primary answered."""
+        """Remember whether the primary answered, and log when that changes."""
         with self._lock:
+            changed = up != (self._try_again_at is None)
             self._try_again_at = None if up else time.monotonic() + REST_SECONDS
+        if changed:
+            logger.warning("reads go to %s", PRIMARY if up else STANDBY)
 
 
 primary_health = PrimaryHealth()

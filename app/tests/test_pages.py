@@ -124,10 +124,16 @@ def test_a_vote_needs_the_csrf_token(browser: Client) -> None:
     assert "This form has expired" in text(response)
 
 
-@pytest.mark.parametrize(("method", "path"), [("get", "/polls/1/vote/"), ("post", "/polls/"), ("post", "/healthz")])
+@pytest.mark.parametrize(("method", "path"), [("put", "/polls/1/vote/"), ("post", "/polls/"), ("post", "/healthz")])
 def test_other_methods_are_refused(client: Client, method: str, path: str) -> None:
     """405, not an error."""
     assert getattr(client, method)(path, secure=True).status_code == 405
+
+
+def test_the_address_of_a_vote_leads_to_its_form(client: Client) -> None:
+    """Somebody may type it, or come back to it."""
+    response = client.get("/polls/1/vote/", secure=True)
+    assert (response.status_code, response["Location"]) == (302, "/polls/1/")
 
 
 def test_an_unknown_host_is_a_400_page(client: Client) -> None:
