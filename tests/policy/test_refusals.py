@@ -1,0 +1,229 @@
+"""Wrong input is refused with one clear line before any host is touched.
+
+The hosts of the scratch inventory are "reached" by a program that notes that it was called and then
+fails, so that a run which opens a connection shows.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+SECRETS = (
+    "certificates_ca_passphrase",
+    "etcd_root_password",
+    "patroni_etcd_password",
+    "patroni_replication_password",
+    "patroni_rewind_password",
+    "patroni_restapi_password",
+    "polls_database_password",
+    "polls_secret_key",
+    "polls_admin_password",
+)
+Inventory = dict[str, Any]
+Change = Callable[[Inventory], object]
+
+
+def inventory() -> Inventory:
+    """Return an inventory that is right, with hosts that do not exist."""
+    addresses = {"main": 11, "postgres-1": 12, "postgres-2": 13, "monitoring": 14}
+    hosts = {name: {"host_address": f"192.0.2.{number}"} for name, number in addresses.items()}
+    groups = {
+        "app": ["main"],
+        "postgres": ["postgres-1", "postgres-2"],
+        "monitoring": ["monitoring"],
+        "backup": ["monitoring"],
+        "etcd": ["main", "postgres-1", "postgres-2"],
+    }
+    return {
+        "all": {
+            "hosts": hosts,
+            "vars": {name: f"{name}-{'x' * 50}" for name in SECRETS},
+            "children": {name: {"hosts": dict.fromkeys(members)} for name, members in groups.items()},
+        },
+    }
+
+
+def set_variables(**values: object) -> Change:
+    """Return a change that sets variables of all hosts."""
+    return lambda tree: tree["all"]["vars"].update(values)
+
+
+def drop_variable(name: str) -> Change:
+    """Return a change that takes a variable of all hosts away."""
+    return lambda tree: tree["all"]["vars"].pop(name)
+
+
+def drop_member(group: str, host: str) -> Change:
+    """Return a change that takes a host out of a group."""
+    return lambda tree: tree["all"]["children"][group]["hosts"].pop(host)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run of ansible-playbook left."""
+
+    code: int
+    output: str
+    touched: bool
+
+    @property
+    def errors(self) -> list[str]:
+        """Return the errors that Ansible printed, without its own words ahead of them."""
+        lines = re.findall(r"^\[ERROR\]: (.*)$", self.output, re.MULTILINE)
+        return [re.sub(r"^(Task failed: |Action failed: )+", "", line).strip() for line in lines]
+
+
+class Scratch:
+    """A directory with an inventory that may be spoiled, and runs against it."""
+
+    def __init__(self, path: Path) -> None:
+        """Prepare the program that stands for every connection."""
+        self.path = path
+        self.mark = path / "touched"
+        self.connect = path / "connect"
+        self.connect.write_text(f"#!/bin/sh\ntouch '{self.mark}'\nexit 255\n", encoding="utf-8")
+        self.connect.chmod(0o755)
+        (path / "group_vars").symlink_to(ROOT / "group_vars")
+
+    def run(self, playbook: str, *arguments: str, change: Change | None = None) -> Run:
+        """Run a playbook of the repository against the inventory, changed when so asked."""
+        tree = inventory()
+        tree["all"]["vars"] |= {
+            "ansible_connection": "ssh",
+            "ansible_ssh_executable": str(self.connect),
+            "certificates_ca_dir": str(self.path / "ca"),
+        }
+        if change is not None:
+            change(tree)
+        hosts = self.path / "hosts.yml"
+        hosts.write_text(yaml.safe_dump(tree), encoding="utf-8")
+        program = Path(sys.executable).with_name("ansible-playbook")
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
+        result = subprocess.run(
+            [program, "-i", hosts, f"playbooks/{playbook}", *arguments],
+            cwd=ROOT,
+            env=environment | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1", "COLUMNS": "1000"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        return Run(result.returncode, result.stdout + result.stderr, self.mark.exists())
+
+
+# What is wrong; what the line says: its beginning, the variable, what would be right
+REFUSALS: dict[str, tuple[Change, tuple[str, ...]]] = {
+    "missing secret": (
+        drop_variable("patroni_rewind_password"),
+        ("patroni: ", "missing", "patroni_rewind_password"),
+    ),
+    "short secret": (
+        set_variables(polls_admin_password="short"),
+        ("polls: ", "polls_admin_password", "at least 16"),
+    ),
+    "unknown version": (
+        set_variables(patroni_postgresql_version=14),
+        ("patroni: ", "patroni_postgresql_version", "one of: 15"),
+    ),
+    "even number of voters": (
+        drop_member("etcd", "main"),
+        ("etcd: ", "etcd_members", "2 voters", "an odd number of at least three"),
+    ),
+    "lease too short for a round": (
+        set_variables(patroni_ttl=20, patroni_loop_wait=10, patroni_retry_timeout=10),
+        ("patroni: ", "patroni_ttl is 20", "at least patroni_loop_wait + 2 * patroni_retry_timeout = 30"),
+    ),
+    "lease below the floor": (
+        set_variables(patroni_ttl=19, patroni_loop_wait=1, patroni_retry_timeout=3),
+        ("patroni: ", "patroni_ttl is 19", "no less than 20"),
+    ),
+    "no standby": (
+        drop_member("postgres", "postgres-2"),
+        ("patroni: ", "patroni_members lists 1", "at least two"),
+    ),
+    "member not in the inventory": (
+        set_variables(patroni_members={"postgres-1": "192.0.2.12", "postgres-9": "192.0.2.19"}),
+        ("postgres-9", "patroni_members", "postgres-1, postgres-2"),
+    ),
+    "voter not in the inventory": (
+        set_variables(etcd_members={"main": "192.0.2.11", "postgres-1": "192.0.2.12", "etcd-9": "192.0.2.19"}),
+        ("etcd-9", "etcd_members", "postgres-1, postgres-2"),
+    ),
+    "any host name": (
+        set_variables(polls_allowed_hosts=["*"]),
+        ("polls: ", "polls_allowed_hosts", "list the site's names"),
+    ),
+}
+
+# The playbook with its arguments; what is wrong with the inventory; what the last line says
+Case = tuple[list[str], Change | None, tuple[str, ...]]
+CASES: dict[str, Case] = {
+    **{case: (["preflight.yml"], *refusal) for case, refusal in REFUSALS.items()},
+    **{
+        f"{case} in {' '.join(arguments)}": (arguments, *REFUSALS[case])
+        for case, arguments in (
+            ("missing secret", ["site.yml"]),
+            ("no standby", ["site.yml", "--check"]),
+            ("lease below the floor", ["site.yml", "--tags", "nginx"]),
+        )
+    },
+    "limit that matches no host": (
+        ["site.yml", "--limit", "postgres-9"],
+        None,
+        ("limit", "no hosts to target"),
+    ),
+    "switchover to a host that is not in the inventory": (
+        ["switchover.yml", "-e", "switchover_candidate=postgres-9"],
+        None,
+        ("switchover: ", "switchover_candidate postgres-9", "postgres-1, postgres-2"),
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Run]]]:
+    """Start every run, as many at a time as the machine has processors: most of the time is Ansible's start."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+
+        def start(arguments: list[str], change: Change | None) -> Future[Run]:
+            return pool.submit(Scratch(tmp_path_factory.mktemp("refusal")).run, *arguments, change=change)
+
+        yield {case: start(arguments, change) for case, (arguments, change, _) in CASES.items()}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_wrong_input_is_refused_before_any_host_is_touched(runs: dict[str, Future[Run]], case: str) -> None:
+    """The last error is one line: the role, the variable, what would be right. No host is reached."""
+    run = runs[case].result()
+    assert run.code != 0, run.output
+    assert not run.touched, run.output
+    line = run.errors[-1]
+    for part in CASES[case][2]:
+        assert part in line, run.output
+    assert "argument_spec_data" not in run.output, "the whole specification drowns the line"
+
+
+def test_right_input_reaches_the_hosts(tmp_path: Path) -> None:
+    """The inventory that the cases spoil is accepted, and a connection would show."""
+    run = Scratch(tmp_path).run("preflight.yml")
+    assert run.touched, run.output
+    assert "UNREACHABLE" in run.output
+
+
+def test_no_secret_is_printed(runs: dict[str, Future[Run]]) -> None:
+    """A refusal names a secret, it does not show it."""
+    for run in runs.values():
+        assert "x" * 50 not in run.result().output
