@@ -69,24 +69,28 @@ class SocketTransport(xmlrpc.client.Transport):
     """XML-RPC over a Unix socket."""
 
     def __init__(self, path: str) -> None:
+        """Remember the socket's path."""
         super().__init__()
         self.path = path
 
-    def make_connection(self, host: Any) -> http.client.HTTPConnection:
-        """Return a connection to the socket, whatever the host is called."""
-        connection = http.client.HTTPConnection("localhost")
+    def make_connection(self, host: tuple[str, dict[str, str]] | str) -> http.client.HTTPConnection:
+        """Return a connection to the socket; the host's name means nothing."""
+        connection = http.client.HTTPConnection(str(host))
         connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.sock.connect(self.path)
         return connection
 
 
 def plan(
-    wanted: Iterable[str], prefix: str, difference: tuple[list[str], list[str], list[str]], states: dict[str, str]
+    wanted: Iterable[str],
+    prefix: str,
+    difference: tuple[list[str], list[str], list[str]],
+    states: dict[str, str],
 ) -> dict[str, str]:
     """Return the verb for each program that needs one.
 
-    ``difference`` is supervisord's own: names whose definition is new, changed, gone. ``states`` are those of the
-    programs it runs now.
+    ``difference`` is supervisord's own: names whose definition is new, changed, gone.
+    ``states`` are those of the programs it runs now.
     """
     added, changed, gone = difference
     actions = {name: "remove" for name in gone if name.startswith(prefix)}
@@ -102,15 +106,15 @@ def plan(
     return actions
 
 
-def act(supervisor: Any, verb: str, name: str) -> None:
+def act(server: xmlrpc.client.ServerProxy, verb: str, name: str) -> None:
     """Do one action. A program that is added is started by supervisord (``autostart``)."""
     if verb in ("remove", "restart"):
-        supervisor.stopProcessGroup(name)
-        supervisor.removeProcessGroup(name)
+        server.supervisor.stopProcessGroup(name)
+        server.supervisor.removeProcessGroup(name)
     if verb in ("add", "restart"):
-        supervisor.addProcessGroup(name)
+        server.supervisor.addProcessGroup(name)
     if verb == "start":
-        supervisor.startProcess(name, False)
+        server.supervisor.startProcess(name)
 
 
 def wait(url: str, headers: dict[str, str], timeout: float) -> None:
@@ -133,14 +137,14 @@ def run(module: AnsibleModule) -> list[str]:
     """Plan and, outside check mode, act. Return the actions as text."""
     parameters = module.params
     urls = {program["name"]: program["url"] for program in parameters["programs"]}
-    supervisor = xmlrpc.client.ServerProxy("http://localhost", transport=SocketTransport(parameters["socket"])).supervisor
-    states = {process["name"]: process["statename"] for process in supervisor.getAllProcessInfo()}  # type: ignore[union-attr, index]
-    (difference,) = supervisor.reloadConfig()  # type: ignore[misc]
-    actions = plan(urls, parameters["prefix"], difference, states)  # type: ignore[arg-type]
+    server: Any = xmlrpc.client.ServerProxy("http://localhost", transport=SocketTransport(parameters["socket"]))
+    states = {item["name"]: item["statename"] for item in server.supervisor.getAllProcessInfo()}
+    (difference,) = server.supervisor.reloadConfig()
+    actions = plan(urls, parameters["prefix"], difference, states)
     if actions and not module.check_mode:
         # A program that needed nothing is awaited too: it may be one that fails since an earlier run.
         for name in [*(actions.keys() - urls.keys()), *urls]:
-            act(supervisor, actions.get(name, "leave"), name)
+            act(server, actions.get(name, "leave"), name)
             if name in urls:
                 wait(urls[name], parameters["headers"], parameters["timeout"])
     return [f"{verb} {name}" for name, verb in actions.items()]
@@ -167,7 +171,8 @@ def main() -> None:
         actions = run(module)
     except (ProgramError, OSError, xmlrpc.client.Error) as error:
         module.fail_json(msg=str(error))
-    module.exit_json(changed=bool(actions), actions=actions)
+    else:
+        module.exit_json(changed=bool(actions), actions=actions)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Pack a tree of source files into an archive that is the same, byte for byte, whenever the files are the same.
+"""Pack source files into an archive that is the same, byte for byte, when the files are the same.
 
 Usage: pack.py SOURCE CACHE
 Prints the SHA-256 of what is in it; the archive is CACHE/<that>.tar.gz. Runs on the control node.
@@ -20,7 +20,7 @@ SKIPPED_NAMES = {"conftest.py", "pytest.ini"}
 
 
 def files(source: Path) -> Iterator[Path]:
-    """Yield the files that belong to a release, in an order that does not depend on the file system."""
+    """Yield the files that belong to a release, in an order of their own."""
     for folder, folders, names in os.walk(source):
         folders[:] = sorted(name for name in folders if name not in SKIPPED_FOLDERS and not name.startswith("."))
         for name in sorted(names):
