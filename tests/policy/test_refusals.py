@@ -162,10 +162,6 @@ REFUSALS: dict[str, tuple[Change, tuple[str, ...]]] = {
         set_variables(etcd_members={"main": "192.0.2.11", "postgres-1": "192.0.2.12", "etcd-9": "192.0.2.19"}),
         ("etcd-9", "etcd_members", "postgres-1, postgres-2"),
     ),
-    "any host name": (
-        set_variables(polls_allowed_hosts=["*"]),
-        ("polls: ", "polls_allowed_hosts", "list the site's names"),
-    ),
 }
 
 # The playbook with its arguments; what is wrong with the inventory; what the last line says
