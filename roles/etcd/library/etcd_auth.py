@@ -51,6 +51,7 @@ actions:
 """
 
 import base64
+import contextlib
 import json
 import ssl
 from typing import Any
@@ -100,10 +101,8 @@ class Gateway:
                 return dict(json.load(answer))
         except HTTPError as error:
             text = error.read().decode(errors="replace")
-            try:
+            with contextlib.suppress(ValueError, KeyError, TypeError):
                 text = json.loads(text)["error"]
-            except (ValueError, KeyError, TypeError):
-                pass
             raise EtcdError(text) from error
         except (URLError, OSError) as error:
             raise EtcdError(f"{self.endpoint} did not answer: {error}") from error
