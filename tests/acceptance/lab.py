@@ -1,0 +1,162 @@
+"""The lab as a user of it sees it: hosts, addresses, commands in them, the state of the cluster."""
+
+from __future__ import annotations
+
+import json
+import os
+import ssl
+import subprocess
+import time
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import testinfra
+
+ROOT = Path(__file__).resolve().parents[2]
+NAME = os.environ.get("LAB", "lab")
+DIRECTORY = ROOT / ".lab" / NAME
+
+# The votes that the reference had; everything beyond them must be in the ledger.
+OPENING_VOTES = {1: 16, 2: 8, 3: 23, 4: 9, 5: 4, 6: 12, 7: 3, 8: 2}
+
+
+@cache
+def inventory() -> dict[str, Any]:
+    """Return the inventory, by group."""
+    command = ["ansible-inventory", "--list"]
+    listing = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    found: dict[str, Any] = json.loads(listing.stdout)
+    return found
+
+
+def group(name: str) -> list[str]:
+    """Return the hosts of a group."""
+    members: list[str] = inventory()[name]["hosts"]
+    return members
+
+
+def hosts() -> list[str]:
+    """Return all hosts."""
+    return list(inventory()["_meta"]["hostvars"])
+
+
+@cache
+def address(host: str) -> str:
+    """Return a host's address."""
+    command = ["docker", "inspect", "--format"]
+    command += ["{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", f"{NAME}-{host}"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@cache
+def on(host: str) -> Any:
+    """Return testinfra's handle of a host."""
+    return testinfra.get_host(f"docker://{NAME}-{host}")
+
+
+def run(
+    host: str,
+    *command: str,
+    user: str = "root",
+    stdin: str = "",
+) -> subprocess.CompletedProcess[str]:
+    """Run a command on a host with something on its standard input; never raises."""
+    docker = ["docker", "exec", "--interactive", "--user", user, f"{NAME}-{host}", *command]
+    return subprocess.run(docker, input=stdin, check=False, capture_output=True, text=True)
+
+
+def sql(host: str, statement: str) -> str:
+    """Run SQL as the superuser over the host's own socket, and return bare rows."""
+    psql = ["psql", "--no-psqlrc", "--username=postgres", "--dbname=polls", "--no-align"]
+    result = run(host, *psql, "--tuples-only", stdin=statement)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
+
+
+def playbook(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run ansible-playbook as a user would; never raises."""
+    command = ["ansible-playbook", *arguments]
+    environment = os.environ | {"LAB": NAME, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+    return subprocess.run(command, cwd=ROOT, env=environment, check=False, capture_output=True, text=True)
+
+
+def trust() -> ssl.SSLContext:
+    """Return a TLS context that trusts the site's own CA and nobody else."""
+    return ssl.create_default_context(cafile=str(DIRECTORY / "ca" / "ca.crt"))
+
+
+def url(path: str = "/") -> str:
+    """Return an address of the site."""
+    return f"https://{address(group('app')[0])}{path}"
+
+
+def wait_until(what: str, condition: Callable[[], bool], seconds: float) -> float:
+    """Wait for a condition and return how long it took; fail with its name."""
+    begin = time.monotonic()
+    while not condition():
+        waited = time.monotonic() - begin
+        assert waited < seconds, f"not within {seconds} s: {what}"
+        time.sleep(0.1)
+    return time.monotonic() - begin
+
+
+def members(ask: str | None = None) -> list[dict[str, Any]]:
+    """Return the cluster's members as Patroni lists them."""
+    host = ask or group("postgres")[0]
+    command = ["/opt/patroni/bin/patronictl", "-c", "/etc/patroni/patroni.yml"]
+    result = run(host, *command, "list", "--format", "json")
+    assert result.returncode == 0, result.stderr
+    listing: list[dict[str, Any]] = json.loads(result.stdout)
+    return listing
+
+
+def is_whole() -> bool:
+    """Say whether one primary runs and all others stream from it, one of them synchronously."""
+    state = {(member["Role"], member["State"]) for member in members()}
+    return len(members()) == len(group("postgres")) and state == {
+        ("Leader", "running"),
+        ("Sync Standby", "streaming"),
+    }
+
+
+def primary() -> str:
+    """Return the host that is primary."""
+    return next(host for host in group("postgres") if sql(host, "select pg_is_in_recovery()") == "f")
+
+
+def standby() -> str:
+    """Return a host that is standby."""
+    return next(host for host in group("postgres") if host != primary())
+
+
+def choices(host: str) -> str:
+    """Return the table of choices, as the reference showed it."""
+    return sql(host, "select id, choice_text, votes, question_id from polls_choice order by id")
+
+
+def same_everywhere() -> bool:
+    """Say whether every database shows the same choices."""
+    return len({choices(host) for host in group("postgres")}) == 1
+
+
+def ledger(host: str) -> set[str]:
+    """Return the tokens of all votes that a database has."""
+    return set(sql(host, "select token from polls_vote").split())
+
+
+def has_vote(host: str, token: str) -> bool:
+    """Say whether a database has a vote."""
+    return token in ledger(host)
+
+
+def assert_explained(host: str) -> None:
+    """Check that the tally of every choice is its opening count and its votes in the ledger."""
+    rows = sql(
+        host,
+        "select id, votes, (select count(*) from polls_vote where choice_id = polls_choice.id)"
+        " from polls_choice order by id",
+    )
+    found = [tuple(int(value) for value in row.split("|")) for row in rows.splitlines()]
+    assert [(choice, votes - cast) for choice, votes, cast in found] == list(OPENING_VOTES.items())

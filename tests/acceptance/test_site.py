@@ -1,0 +1,61 @@
+"""site.yml on a site that is up: it changes nothing, whoever is primary."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.acceptance import lab
+
+
+def recap(output: str) -> dict[str, dict[str, int]]:
+    """Return Ansible's counters for each host."""
+    found = {}
+    for host, counters in re.findall(r"^(\S+) +: (ok=.*)$", output, re.MULTILINE):
+        found[host] = {name: int(count) for name, count in re.findall(r"(\w+)=(\d+)", counters)}
+    return found
+
+
+def changes(output: str) -> dict[str, int]:
+    """Return the number of changes for each host of the inventory."""
+    counters = recap(output)
+    assert set(counters) - {"localhost"} == set(lab.hosts())
+    return {host: counters[host]["changed"] for host in lab.hosts()}
+
+
+NOTHING = dict.fromkeys(lab.hosts(), 0)
+
+
+@pytest.mark.usefixtures("whole_cluster")
+def test_nothing_changes_after_a_switchover() -> None:
+    """The primary role moves to the standby by the playbook; site.yml and its dry run then change nothing."""
+    old = lab.primary()
+    switchover = lab.playbook("playbooks/switchover.yml")
+    assert switchover.returncode == 0, switchover.stdout
+    assert lab.primary() != old
+    site = lab.playbook("site.yml")
+    assert site.returncode == 0, site.stdout
+    assert changes(site.stdout) == NOTHING, site.stdout
+    assert lab.primary() != old
+    dry = lab.playbook("site.yml", "--check", "--diff")
+    assert dry.returncode == 0, dry.stdout
+    assert changes(dry.stdout) == NOTHING, dry.stdout
+
+
+@pytest.mark.usefixtures("whole_cluster")
+def test_status_names_every_member() -> None:
+    """The table says who is primary and who follows it."""
+    status = lab.playbook("playbooks/status.yml")
+    assert status.returncode == 0, status.stdout
+    for host in lab.group("postgres"):
+        role = "primary" if host == lab.primary() else "standby"
+        assert re.search(rf"{host} +{lab.address(host)} +{role} +(running|streaming)", status.stdout)
+
+
+@pytest.mark.usefixtures("whole_cluster")
+def test_smoke_playbook_finds_its_votes() -> None:
+    """What `make lab` ends with works on a site that has been used."""
+    smoke = lab.playbook("playbooks/smoke.yml")
+    assert smoke.returncode == 0, smoke.stdout
+    assert set(changes(smoke.stdout).values()) == {0}
