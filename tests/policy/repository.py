@@ -90,9 +90,14 @@ class Repository:
             found = (path for path in self.root.rglob("*") if not GENERATED & set(path.relative_to(self.root).parts))
         return sorted(path for path in found if path.is_file() and not path.is_symlink())
 
+    @cached_property
+    def _known(self) -> set[Path]:
+        """Return the files, for quick look-ups."""
+        return set(self.files)
+
     def under(self, pattern: str) -> list[Path]:
         """Return the files whose path from the root matches a glob pattern."""
-        return [path for path in self.root.glob(pattern) if path in set(self.files)]
+        return sorted(path for path in self.root.glob(pattern) if path in self._known)
 
     def name(self, path: Path) -> str:
         """Return a path as seen from the root."""

@@ -141,9 +141,8 @@ def specs_cover_both_entry_points(repository: Repository) -> Iterator[str]:
     for role in repository.roles:
         where = f"roles/{role.name}/meta/argument_specs.yml"
         points = role.entry_points
-        for point in ("main", "preflight"):
-            if point not in points and (role.path / "tasks" / f"{point}.yml").is_file():
-                yield f"{where}: entry point {point} is missing"
+        if "main" in points and "preflight" not in points:
+            yield f"{where}: entry point preflight is missing"
         for point in points:
             if not (role.path / "tasks" / f"{point}.yml").is_file():
                 yield f"{where}: entry point {point} has no tasks/{point}.yml"
@@ -506,6 +505,20 @@ def ci_runs_the_test_command(repository: Repository) -> Iterator[str]:
         text = repository.texts.get(repository.root / name, "")
         if not re.search(r"\bmake test\b", text):
             yield f"{name}: does not run make test"
+
+
+@rule
+def locks_agree(repository: Repository) -> Iterator[str]:
+    """What is tested is what is deployed: a package has one version in all lock files."""
+    seen: dict[str, tuple[str, str]] = {}
+    for path in repository.files:
+        if path.name == "requirements.txt" or path.parent.name == "requirements":
+            where = repository.name(path)
+            text = repository.texts[path]
+            for name, version in re.findall(r"^([A-Za-z0-9._-]+)==([^\s;]+)", text, re.MULTILINE):
+                first, other = seen.setdefault(name.lower(), (version, where))
+                if first != version:
+                    yield f"{where}: {name} {version}, but {first} in {other}: run make lock"
 
 
 @rule

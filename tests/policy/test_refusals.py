@@ -36,21 +36,15 @@ Change = Callable[[Inventory], object]
 
 
 def inventory() -> Inventory:
-    """Return an inventory that is right, with hosts that do not exist."""
-    addresses = {"main": 11, "postgres-1": 12, "postgres-2": 13, "monitoring": 14}
-    hosts = {name: {"host_address": f"192.0.2.{number}"} for name, number in addresses.items()}
-    groups = {
-        "app": ["main"],
-        "postgres": ["postgres-1", "postgres-2"],
-        "monitoring": ["monitoring"],
-        "backup": ["monitoring"],
-        "etcd": ["main", "postgres-1", "postgres-2"],
-    }
+    """Return the lab's hosts and groups as an inventory that is right, with hosts that do not exist."""
+    lab = yaml.safe_load((ROOT / "inventories" / "lab" / "hosts.yml").read_text(encoding="utf-8"))
+    groups = {name: list(group["hosts"]) for name, group in lab["all"]["children"].items()}
+    names = sorted({host for hosts in groups.values() for host in hosts})
     return {
         "all": {
-            "hosts": hosts,
+            "hosts": {name: {"host_address": f"192.0.2.{number}"} for number, name in enumerate(names, 11)},
             "vars": {name: f"{name}-{'x' * 50}" for name in SECRETS},
-            "children": {name: {"hosts": dict.fromkeys(members)} for name, members in groups.items()},
+            "children": {name: {"hosts": dict.fromkeys(hosts)} for name, hosts in groups.items()},
         },
     }
 

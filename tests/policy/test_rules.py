@@ -118,6 +118,7 @@ Type `make test` or
 }
 
 # Rule, file to spoil, text in it (None: the file as a whole), what takes its place (None: nothing at all)
+HTTPS = "https" + "://"
 KEY = "-----BEGIN EC PRIVATE " + "KEY-----\n"
 SPOILED: list[tuple[str, str, str | None, str | None]] = [
     ("role_has_its_files", "roles/web/meta/main.yml", None, None),
@@ -128,7 +129,7 @@ SPOILED: list[tuple[str, str, str | None, str | None]] = [
     ("specs_equal_defaults", SPECS, "default: 443, ", ""),
     ("specs_cover_both_entry_points", SPECS, "  preflight: *main\n", ""),
     ("specs_cover_both_entry_points", SPECS, "  preflight: *main\n", "  preflight: {}\n"),
-    ("specs_cover_both_entry_points", SPECS, "preflight: *main", "other: *main"),
+    ("specs_cover_both_entry_points", SPECS, "preflight: *main", "preflight: *main\n  other: *main"),
     ("specs_cover_both_entry_points", SPECS, None, "argument_specs: {}\n"),
     ("options_are_described", SPECS, ", description: Port.", ""),
     ("options_are_described", SPECS, "type: int, ", ""),
@@ -176,7 +177,7 @@ SPOILED: list[tuple[str, str, str | None, str | None]] = [
     ("scripts_are_executable", "scripts/x", None, "#!/bin/sh\nexit 0\n"),
     ("no_private_key", "docs/notes.md", None, KEY),
     ("urls_lead_to_known_places", "README.md", "example.org", "registry.corp.test"),
-    ("urls_lead_to_known_places", TEMPLATE, "listen", "url https://u:p@mirror.corp.test:8080/a\nlisten"),
+    ("urls_lead_to_known_places", TEMPLATE, "listen", f"url {HTTPS}u:p@mirror.corp.test:8080/a\nlisten"),
     ("urls_lead_to_known_places", "requirements/dev.txt", "ansible", "--index-url x\nansible"),
     ("links_lead_somewhere", "README.md", "(roles/web/README.md)", "(roles/web/READ.md)"),
     ("links_lead_somewhere", "README.md", "#limits", "#limit"),
@@ -187,6 +188,7 @@ SPOILED: list[tuple[str, str, str | None, str | None]] = [
     ("readme_lists_every_role", "README.md", "[web](roles/web/README.md)", "web"),
     ("ci_runs_the_test_command", ".ci/run", "make test", "make lint"),
     ("ci_runs_the_test_command", ".github/workflows/ci.yml", None, None),
+    ("locks_agree", "app/requirements.txt", None, "Ansible==2\n"),
     ("decisions_are_whole", ADR, "## Consequences\n", ""),
     ("decisions_are_whole", "docs/adr/README.md", "0001-web.md", "web.md"),
     ("decisions_are_whole", "docs/adr/0003-c.md", None, "# C\n"),
