@@ -45,6 +45,9 @@ OPERATIONS = {
 # The facts that roles need are gathered once, ahead of the roles, by this module alone.
 MODULES_BESIDE_ROLES = {"ansible.builtin.setup"}
 
+# Steps of Molecule that need a playbook of the scenario; the others have one in the base configuration.
+MOLECULE_STEPS = {"cleanup", "prepare", "side_effect", "verify"}
+
 FORBIDDEN = {
     r"\bignore_errors\b": "hides a failure; say with failed_when what a failure is",
     r"\bfailed_when:\s*(false|no)\b": "hides a failure; say with failed_when what a failure is",
@@ -505,6 +508,18 @@ def ci_runs_the_test_command(repository: Repository) -> Iterator[str]:
         text = repository.texts.get(repository.root / name, "")
         if not re.search(r"\bmake test\b", text):
             yield f"{name}: does not run make test"
+
+
+@rule
+def molecule_steps_exist(repository: Repository) -> Iterator[str]:
+    """A step whose playbook is missing would be skipped in silence, and pass."""
+    for path in repository.under("molecule/*/molecule.yml"):
+        settings = repository.load(path) or {}
+        named = (settings.get("ansible") or {}).get("playbooks") or {}
+        sequences = settings.get("scenario") or {}
+        for step in sorted({step for sequence in sequences.values() for step in sequence} & MOLECULE_STEPS):
+            if not (path.parent / named.get(step, f"{step}.yml")).is_file():
+                yield f"{repository.name(path)}: step {step} has no playbook"
 
 
 @rule

@@ -114,6 +114,8 @@ Type `make test` or
     "docs/adr/README.md": "[Web](0001-web.md)\n",
     ".ci/run": '#!/bin/sh\nset -eu\ncd "$(dirname "$0")/.."\nexec make test\n',
     ".github/workflows/ci.yml": "---\njobs: {test: {steps: [{run: make test}]}}\n",
+    "molecule/default/molecule.yml": "---\nscenario: {test_sequence: [create, converge, verify]}\n",
+    "molecule/default/verify.yml": "---\n- name: Verify\n  hosts: all\n",
     "requirements/dev.txt": "ansible==1 --hash=sha256:00\n",
 }
 
@@ -188,6 +190,8 @@ SPOILED: list[tuple[str, str, str | None, str | None]] = [
     ("readme_lists_every_role", "README.md", "[web](roles/web/README.md)", "web"),
     ("ci_runs_the_test_command", ".ci/run", "make test", "make lint"),
     ("ci_runs_the_test_command", ".github/workflows/ci.yml", None, None),
+    ("molecule_steps_exist", "molecule/default/verify.yml", None, None),
+    ("molecule_steps_exist", "molecule/default/molecule.yml", "verify", "verify, side_effect"),
     ("locks_agree", "app/requirements.txt", None, "Ansible==2\n"),
     ("decisions_are_whole", ADR, "## Consequences\n", ""),
     ("decisions_are_whole", "docs/adr/README.md", "0001-web.md", "web.md"),
