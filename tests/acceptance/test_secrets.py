@@ -55,7 +55,7 @@ def test_nobody_reads_a_secret_in_a_file(host: str, canary: str) -> None:
     """An account without rights searches all that it can read."""
     folders = lab.on(host).check_output("find / -mindepth 1 -maxdepth 1 -not -name proc -not -name sys").split()
     found = lab.run(host, *SEARCH, "--file=-", *folders, user="nobody", stdin="\n".join([*secrets(), canary]))
-    assert found.stdout.split() == ["/etc/canary"]
+    assert sorted(found.stdout.split()) == ["/etc/canary", "/run/systemd/transient/canary.service"]
 
 
 def test_no_log_has_a_secret(host: str, canary: str) -> None:
@@ -78,4 +78,5 @@ def test_no_process_shows_a_secret(host: str, canary: str) -> None:
     files = "/proc/[0-9]*/cmdline /proc/[0-9]*/environ"
     search = f'grep -lsaF -f - {files} | while read -r file; do tr "\\0" " " < "$file"; done'
     found = lab.run(host, "sh", "-c", search, user="nobody", stdin=patterns).stdout
-    assert found.split() == ["sh", "-c", "sleep", "infinity;", "true", canary]
+    assert canary in found
+    assert [secret for secret in secrets() if secret in found] == []
