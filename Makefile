@@ -5,6 +5,8 @@ VENV := $(CURDIR)/.venv
 # The virtual environment is used by every target without being activated.
 export PATH := $(VENV)/bin:$(PATH)
 STAMP := $(VENV)/.installed
+# Plain lines, not wrapped into a frame.
+export MOLECULE_COMMAND_BORDERS ?= false
 # The installer trusts the certificates that this machine trusts, and reads pip's index where one is set.
 export UV_NATIVE_TLS ?= true
 ifdef PIP_INDEX_URL
