@@ -1,0 +1,202 @@
+"""The Python that roles bring: modules of etcd and gunicorn, the packer of polls."""
+
+from __future__ import annotations
+
+import base64
+import importlib.util
+import os
+import tarfile
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROLES = Path(__file__).resolve().parents[2] / "roles"
+
+
+def load(path: str) -> ModuleType:
+    """Import a file below roles/ that is no package."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROLES / path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+etcd_auth = load("etcd/library/etcd_auth.py")
+supervisor_programs = load("gunicorn/library/supervisor_programs.py")
+pack = load("polls/files/pack.py")
+
+
+class Etcd:
+    """As much of etcd's auth service as the module calls, with etcd's own refusals."""
+
+    def __init__(self) -> None:
+        """Begin as a new cluster: nobody, and authentication off."""
+        self.enabled = False
+        self.passwords: dict[str, str] = {}
+        self.grants: dict[str, list[str]] = {}
+        self.roles: dict[str, list[dict[str, str]]] = {}
+        self.token = ""
+
+    def log_in(self, name: str, password: str) -> str:
+        """Return a token, or refuse as etcd does."""
+        if not self.enabled:
+            raise etcd_auth.EtcdError("etcdserver: authentication is not enabled")
+        if self.passwords.get(name) != password:
+            raise etcd_auth.EtcdError(f"etcdserver: {etcd_auth.WRONG_PASSWORD}")
+        return f"token of {name}"
+
+    def call(self, path: str, **body: Any) -> dict[str, Any]:  # noqa: C901 - one arm for each of etcd's calls
+        """Carry out one call; with authentication on, only root may."""
+        assert not self.enabled or self.token == "token of root"
+        match path.removeprefix("auth/"):
+            case "user/list":
+                return {"users": list(self.passwords)}
+            case "role/list":
+                return {"roles": list(self.roles)}
+            case "user/get":
+                return {"roles": self.grants[body["name"]]}
+            case "role/get":
+                return {"perm": list(self.roles[body["role"]])}
+            case "user/add":
+                assert body["name"] not in self.passwords
+                self.passwords[body["name"]] = body["password"]
+                self.grants[body["name"]] = []
+            case "user/changepw":
+                self.passwords[body["name"]] = body["password"]
+            case "user/grant":
+                self.grants[body["user"]].append(body["role"])
+            case "role/add":
+                self.roles[body["name"]] = []
+            case "role/grant":
+                self.roles[body["name"]].append(body["perm"])
+            case "role/revoke":
+                self.roles[body["role"]] = [
+                    one
+                    for one in self.roles[body["role"]]
+                    if (one["key"], one["range_end"]) != (body["key"], body["range_end"])
+                ]
+            case "enable":
+                assert self.grants["root"] == ["root"]
+                self.enabled = True
+            case other:
+                pytest.fail(f"unknown call {other}")
+        return {}
+
+
+USERS = [{"name": "patroni", "password": "p" * 16, "prefix": "/service/"}]
+
+
+def ensure(
+    etcd: Etcd, *, root: str = "r" * 16, users: list[dict[str, str]] = USERS, check_mode: bool = False
+) -> list[str]:
+    """Run the module's core once and return what it did."""
+    etcd.token = ""
+    auth = etcd_auth.Auth(etcd, check_mode=check_mode)
+    auth.ensure(root, users)
+    actions: list[str] = auth.actions
+    return actions
+
+
+def test_etcd_gets_its_users_once() -> None:
+    """The first run switches authentication on, the second does nothing."""
+    etcd = Etcd()
+    assert ensure(etcd)[-1] == "switch authentication on"
+    assert etcd.enabled
+    (permission,) = etcd.roles["patroni"]
+    assert base64.b64decode(permission["key"]) == b"/service/"
+    assert base64.b64decode(permission["range_end"]) == b"/service0"
+    assert ensure(etcd) == []
+
+
+def test_etcd_check_mode_only_tells() -> None:
+    """Check mode names the actions and leaves etcd as it was."""
+    etcd = Etcd()
+    assert "add user patroni" in ensure(etcd, check_mode=True)
+    assert not etcd.passwords
+
+
+def test_etcd_catches_up_after_an_interrupted_run() -> None:
+    """Users that an earlier run left behind before it switched authentication on get their passwords again."""
+    etcd = Etcd()
+    etcd.call("auth/user/add", name="root", password="")
+    actions = ensure(etcd)
+    assert "set the password of root" in actions
+    assert etcd.passwords["root"] == "r" * 16
+
+
+def test_etcd_follows_a_changed_password_and_prefix() -> None:
+    """A new password is set, and keys of the old prefix are the user's no more."""
+    etcd = Etcd()
+    ensure(etcd)
+    changed = [{"name": "patroni", "password": "q" * 16, "prefix": "/other/"}]
+    assert ensure(etcd, users=changed) == [
+        "revoke a permission of role patroni",
+        "let role patroni use /other/",
+        "set the password of patroni",
+    ]
+    assert ensure(etcd, users=changed) == []
+
+
+def test_etcd_wrong_root_password_is_an_error() -> None:
+    """A root password that does not fit is not guessed around."""
+    etcd = Etcd()
+    ensure(etcd)
+    with pytest.raises(etcd_auth.EtcdError, match="authentication failed"):
+        ensure(etcd, root="x" * 16)
+
+
+@pytest.mark.parametrize(
+    ("difference", "states", "expected"),
+    [
+        (([], [], []), {"gunicorn-8000": "RUNNING", "gunicorn-8001": "RUNNING"}, {}),
+        ((["gunicorn-8001"], [], []), {"gunicorn-8000": "RUNNING"}, {"gunicorn-8001": "add"}),
+        (
+            ([], ["gunicorn-8000"], ["gunicorn-9000", "other"]),
+            {"gunicorn-8000": "RUNNING", "gunicorn-8001": "FATAL"},
+            {"gunicorn-9000": "remove", "gunicorn-8000": "restart", "gunicorn-8001": "start"},
+        ),
+    ],
+)
+def test_programs_get_what_they_need(
+    difference: tuple[list[str], list[str], list[str]], states: dict[str, str], expected: dict[str, str]
+) -> None:
+    """New ones are added, changed ones restarted, stopped ones started; strangers are left alone."""
+    wanted = ["gunicorn-8000", "gunicorn-8001"]
+    assert supervisor_programs.plan(wanted, "gunicorn-", difference, states) == expected
+
+
+def test_program_without_definition_is_an_error() -> None:
+    """A program that supervisord has not heard of cannot be started."""
+    with pytest.raises(supervisor_programs.ProgramError, match="no definition of gunicorn-8000"):
+        supervisor_programs.plan(["gunicorn-8000"], "gunicorn-", ([], [], []), {})
+
+
+def test_release_depends_on_content_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Times, modes, caches and tests change nothing; a changed line does. The archive's last member is its version."""
+    source, cache = tmp_path / "app", tmp_path / "cache"
+    (source / "polls").mkdir(parents=True)
+    (source / "manage.py").write_text("one\n", encoding="utf-8")
+    (source / "polls" / "views.py").write_text("two\n", encoding="utf-8")
+
+    def version() -> str:
+        pack.main(source, cache)
+        return capsys.readouterr().out.strip()
+
+    first = version()
+    content = (cache / f"{first}.tar.gz").read_bytes()
+    (cache / f"{first}.tar.gz").unlink()
+    os.utime(source / "manage.py", (0, 0))
+    (source / "tests").mkdir()
+    (source / "tests" / "test_polls.py").touch()
+    (source / "polls" / "views.pyc").touch()
+    assert version() == first
+    assert (cache / f"{first}.tar.gz").read_bytes() == content
+    with tarfile.open(cache / f"{first}.tar.gz") as archive:
+        assert archive.getnames() == ["manage.py", "polls/views.py", ".sha256"]
+
+    (source / "manage.py").write_text("three\n", encoding="utf-8")
+    assert version() != first
