@@ -91,9 +91,9 @@ class Scratch:
         self.connect.chmod(0o755)
         (path / "group_vars").symlink_to(ROOT / "group_vars")
 
-    def run(self, playbook: str, *arguments: str, change: Change | None = None) -> Run:
-        """Run a playbook of the repository against the inventory, changed when so asked."""
-        tree = inventory()
+    def run(self, playbook: str, *arguments: str, change: Change | None = None, tree: Inventory | None = None) -> Run:
+        """Run a playbook of the repository against an inventory, the right one or another, changed when so asked."""
+        tree = inventory() if tree is None else tree
         tree["all"]["vars"] |= {
             "ansible_connection": "ssh",
             "ansible_ssh_executable": str(self.connect),
@@ -209,6 +209,18 @@ def test_wrong_input_is_refused_before_any_host_is_touched(runs: dict[str, Futur
 def test_right_input_reaches_the_hosts(tmp_path: Path) -> None:
     """The inventory that the cases spoil is accepted, and a connection would show."""
     run = Scratch(tmp_path).run("preflight.yml")
+    assert run.touched, run.output
+    assert "UNREACHABLE" in run.output
+
+
+def test_production_example_reaches_the_hosts(tmp_path: Path) -> None:
+    """The inventory for VMs is accepted once each secret that its example lists has a value."""
+    production = ROOT / "inventories" / "production"
+    tree = yaml.safe_load((production / "hosts.yml").read_text(encoding="utf-8"))
+    secrets = yaml.safe_load((production / "secrets.yml.example").read_text(encoding="utf-8"))["all"]["vars"]
+    assert set(secrets.values()) == {None}, "an example of a secret is a secret that somebody will use"
+    tree["all"]["vars"] |= {name: f"{name}-{'x' * 50}" for name in secrets}
+    run = Scratch(tmp_path).run("preflight.yml", tree=tree)
     assert run.touched, run.output
     assert "UNREACHABLE" in run.output
 
