@@ -78,7 +78,9 @@ def sql(host: str, statement: str) -> str:
 def playbook(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run ansible-playbook as a user would; never raises."""
     command = ["ansible-playbook", *arguments]
-    environment = os.environ | {"LAB": NAME, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+    # Molecule asks for colours, which would come between us and the counters.
+    plain = {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"}
+    environment = os.environ | plain | {"LAB": NAME, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
     return subprocess.run(command, cwd=ROOT, env=environment, check=False, capture_output=True, text=True)
 
 
