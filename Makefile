@@ -13,6 +13,8 @@ ifdef PIP_INDEX_URL
 export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
 endif
 
+# "prerequisites" comes before "venv" wherever a target names both.
+.NOTPARALLEL:
 .DEFAULT_GOAL := help
 .PHONY: help prerequisites venv lab test lint docs lock destroy
 
@@ -26,7 +28,7 @@ prerequisites: ## Install what this machine lacks and start Docker (Debian, root
 venv: $(STAMP) ## Make the Python environment with Ansible and the test tools in .venv
 	@echo "Python environment: $(VENV) (to use it in this shell: . .venv/bin/activate)"
 
-$(STAMP): requirements/dev.txt requirements/uv.txt | prerequisites
+$(STAMP): requirements/dev.txt requirements/uv.txt
 	@echo "Making the Python environment in .venv (about half a minute)"
 	@"$$(scripts/find-python)" -m venv $(VENV)
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/uv.txt
