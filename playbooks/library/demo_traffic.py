@@ -13,8 +13,7 @@ import ssl
 import time
 import uuid
 from collections import Counter
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 from ansible.module_utils.basic import AnsibleModule
@@ -108,8 +107,7 @@ AGENTS = (
 TIMEOUT_SECONDS = 30.0
 
 
-@dataclass(frozen=True)
-class Visit:
+class Visit(NamedTuple):
     """One planned request: who asks for what. A vote names its question and which of the choices it takes."""
 
     address: str
