@@ -1,0 +1,366 @@
+#!/usr/bin/python
+# Copyright: the ansible-sre-stack authors
+# MIT License (see LICENSE)
+"""Ansible module: wait for Elasticsearch and keep its passwords, roles, users and lifecycle policies."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: elasticsearch_state
+short_description: Wait for Elasticsearch and keep its passwords, roles, users and lifecycle policies
+description:
+  - Speaks Elasticsearch's REST API over TLS with a client certificate, as the user C(elastic).
+  - Reads first, compares, and writes only what differs. Passwords are compared by signing in with them.
+  - Until C(elastic) has its password it is signed in with the bootstrap password of the keystore.
+options:
+  url: {type: str, required: true, description: "URL of a node, for instance https://192.0.2.1:9200."}
+  ca_file: {type: path, required: true, description: Authority that signed the node's certificate.}
+  cert_file: {type: path, required: true, description: Client certificate.}
+  key_file: {type: path, required: true, description: Private key of the client certificate.}
+  password: {type: str, required: true, description: Password of C(elastic).}
+  password_option: {type: str, default: password, description: Name of the variable to blame for a wrong password.}
+  bootstrap_password: {type: str, required: true, description: Password of C(elastic) in the keystore.}
+  wait_seconds: {type: int, default: 120, description: How long to wait until the cluster is at least yellow.}
+  wait_only: {type: bool, default: false, description: "Wait, and neither compare nor write."}
+  security_path: {type: str, default: /_security, description: Where the version has its API of security.}
+  roles:
+    type: dict
+    default: {}
+    description: "Roles, name to body with C(cluster) and C(indices)."
+  users:
+    type: list
+    elements: dict
+    default: []
+    description: Users besides the built-in ones.
+    suboptions:
+      name: {type: str, required: true, description: Name of the user.}
+      password: {type: str, required: true, description: Its password.}
+      role: {type: str, required: true, description: Its only role.}
+  ilm_policies:
+    type: dict
+    default: {}
+    description: "Lifecycle policies, name to policy, with every field that the version fills in."
+author: ansible-sre-stack authors
+"""
+
+EXAMPLES = r"""
+- name: Let a report read the logs
+  elasticsearch_state:
+    url: https://192.0.2.1:9200
+    ca_file: /etc/elasticsearch/certs/ca.crt
+    cert_file: /etc/elasticsearch/certs/host.crt
+    key_file: /etc/elasticsearch/certs/host.key
+    password: "{{ elasticsearch_password }}"
+    bootstrap_password: "{{ elasticsearch_bootstrap_password }}"
+    roles:
+      reader:
+        indices: [{names: ["filebeat-*"], privileges: [read]}]
+    users:
+      - {name: reader, password: "{{ elasticsearch_reader_password }}", role: reader}
+"""
+
+RETURN = r"""
+actions:
+  description: What was done, or would be in check mode.
+  type: list
+  elements: str
+  returned: always
+requests:
+  description: Calls of the API, those that write counted apart.
+  type: dict
+  returned: always
+status:
+  description: Health of the cluster, green or yellow.
+  type: str
+  returned: success
+waited_seconds:
+  description: How long the cluster took to be at least yellow.
+  type: float
+  returned: success
+"""
+
+import base64
+import contextlib
+import json
+import ssl
+import time
+from collections.abc import Callable
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import quote
+from urllib.request import Request, urlopen
+
+from ansible.module_utils.basic import AnsibleModule
+
+TIMEOUT_SECONDS = 30
+# While the node reads the index of passwords it refuses right ones too; only then is a password wrong.
+WRONG_AFTER_SECONDS = 20
+OK, UNAUTHORIZED, NOT_FOUND, UNAVAILABLE = 200, 401, 404, 503
+
+Json = dict[str, Any]
+
+
+class ElasticsearchError(Exception):
+    """Elasticsearch refused a call, or did not answer it; the text says which and why."""
+
+    def __init__(self, text: str, status: int = 0) -> None:
+        """Carry the HTTP status, 0 where there was no answer."""
+        super().__init__(text)
+        self.status = status
+
+
+def reason(text: str) -> str:
+    """Return the reason in the body of a refusal, or the body itself."""
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        return str(json.loads(text)["error"]["reason"])
+    return text.strip()[:200]
+
+
+class Client:
+    """Elasticsearch's REST API with basic authentication."""
+
+    def __init__(self, url: str, context: ssl.SSLContext) -> None:
+        """Speak to ``url`` with the client certificate in ``context``."""
+        self.url = url
+        self.context = context
+        self.user = "elastic"
+        self.password = ""
+        self.reads = 0
+        self.writes = 0
+
+    def call(self, method: str, path: str, body: Json | None = None, *, user: str = "", password: str = "") -> Json:
+        """Call the API, as ``elastic`` unless ``user`` is given, and return the answer.
+
+        Raises:
+            ElasticsearchError: the call was refused, or there was no answer.
+        """
+        if method == "GET":
+            self.reads += 1
+        else:
+            self.writes += 1
+        login = f"{user or self.user}:{password or self.password}"
+        headers = {"Authorization": "Basic " + base64.b64encode(login.encode()).decode()}
+        data = None
+        if body is not None:
+            data = json.dumps(body).encode()
+            headers["Content-Type"] = "application/json"
+        request = Request(self.url + path, data=data, headers=headers, method=method)  # noqa: S310 - https, see main()
+        try:
+            with urlopen(request, timeout=TIMEOUT_SECONDS, context=self.context) as answer:  # noqa: S310
+                return dict(json.load(answer))
+        except HTTPError as error:
+            text = reason(error.read().decode(errors="replace"))
+            raise ElasticsearchError(f"{method} {path}: {error.code}: {text}", error.code) from error
+        except (URLError, OSError, ValueError) as error:
+            raise ElasticsearchError(f"{self.url} did not answer: {error}") from error
+
+    def signs_in(self, path: str, user: str, password: str) -> bool:
+        """Return whether ``user`` has ``password``."""
+        try:
+            self.call("GET", f"{path}/_authenticate", user=user, password=password)
+        except ElasticsearchError as error:
+            if error.status != UNAUTHORIZED:
+                raise
+            return False
+        return True
+
+
+def wait(
+    client: Client,
+    passwords: list[str],
+    seconds: float,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> str:
+    """Wait until the cluster is at least yellow, and return its status.
+
+    The first of ``passwords`` that signs ``elastic`` in stays set at ``client``.
+
+    Raises:
+        PermissionError: no password signs in, although the node answers.
+        ElasticsearchError: the time is up; the text is the last refusal.
+    """
+    begin = clock()
+    refused_since: float | None = None
+    while True:
+        last = ElasticsearchError("no answer")
+        for password in passwords:
+            client.password = password
+            try:
+                return str(client.call("GET", "/_cluster/health?wait_for_status=yellow&timeout=5s")["status"])
+            except ElasticsearchError as error:
+                last = error
+                if error.status != UNAUTHORIZED:
+                    break
+        now = clock()
+        if last.status != UNAUTHORIZED:
+            refused_since = None
+        elif refused_since is None:
+            refused_since = now
+        elif now - refused_since >= WRONG_AFTER_SECONDS:
+            raise PermissionError
+        if now - begin >= seconds:
+            raise ElasticsearchError(f"not ready after {seconds:.0f} s: {last}", last.status)
+        sleep(0.5)
+
+
+def plain_role(body: Json) -> Json:
+    """Return a role in a form that compares: order does not matter, empty parts are the same as none."""
+    indices = []
+    for entry in body.get("indices", []):
+        rest = {key: value for key, value in entry.items() if value and key not in {"names", "privileges"}}
+        indices.append({"names": sorted(entry["names"]), "privileges": sorted(entry["privileges"]), **rest})
+    plain = {key: value for key, value in body.items() if value and key != "transient_metadata"}
+    plain.pop("indices", None)
+    plain.pop("cluster", None)
+    if body.get("cluster"):
+        plain["cluster"] = sorted(body["cluster"])
+    if indices:
+        plain["indices"] = sorted(indices, key=lambda entry: json.dumps(entry, sort_keys=True))
+    return plain
+
+
+class State:
+    """Brings Elasticsearch to the wanted state, noting each action and the difference it makes."""
+
+    def __init__(self, client: Client, security_path: str, *, check_mode: bool) -> None:
+        """Act through ``client``, or only note what would be done."""
+        self.client = client
+        self.security = security_path
+        self.check_mode = check_mode
+        self.actions: list[str] = []
+        self.before: Json = {}
+        self.after: Json = {}
+
+    def act(self, note: str, method: str, path: str, body: Json) -> None:
+        """Note an action and, unless in check mode, do it."""
+        self.actions.append(note)
+        if not self.check_mode:
+            self.client.call(method, path, body)
+
+    def differs(self, name: str, before: object, after: object) -> bool:
+        """Return whether two states differ, and keep them for the diff if so."""
+        if before == after:
+            return False
+        self.before[name] = before
+        self.after[name] = after
+        return True
+
+    def elastic(self, password: str) -> None:
+        """Make ``elastic`` have its real password where it still has that of the keystore."""
+        if self.client.password != password:
+            path = f"{self.security}/user/elastic/_password"
+            self.act("set the password of elastic", "POST", path, {"password": password})
+            self.differs("password of elastic", "that of the keystore", "set")
+            if not self.check_mode:
+                self.client.password = password
+
+    def roles(self, wanted: dict[str, Json]) -> None:
+        """Make these roles exist exactly so."""
+        known = self.client.call("GET", f"{self.security}/role") if wanted else {}
+        for name, body in wanted.items():
+            current = plain_role(known[name]) if name in known else None
+            if self.differs(f"role {name}", current, plain_role(body)):
+                self.act(f"write role {name}", "PUT", f"{self.security}/role/{quote(name)}", body)
+
+    def users(self, wanted: list[dict[str, str]]) -> None:
+        """Make these users exist, enabled, with their password and only their role."""
+        known = self.client.call("GET", f"{self.security}/user") if wanted else {}
+        for user in wanted:
+            name, password, roles = user["name"], user["password"], [user["role"]]
+            path = f"{self.security}/user/{quote(name)}"
+            current = known.get(name)
+            if current is None:
+                self.differs(f"user {name}", None, {"roles": roles, "enabled": True})
+                self.act(f"add user {name}", "PUT", path, {"password": password, "roles": roles})
+                continue
+            shown = {"roles": current["roles"], "enabled": current["enabled"]}
+            if self.differs(f"user {name}", shown, {"roles": roles, "enabled": True}):
+                self.act(f"write user {name}", "PUT", path, {"roles": roles, "enabled": True})
+            # Who is disabled cannot sign in: the password is then compared in the next run, if not set here.
+            if not current["enabled"] or not self.client.signs_in(self.security, name, password):
+                self.differs(f"password of {name}", "another", "set")
+                self.act(f"set the password of {name}", "POST", f"{path}/_password", {"password": password})
+
+    def ilm_policies(self, wanted: dict[str, Json]) -> None:
+        """Make these lifecycle policies exist exactly so."""
+        known = self.client.call("GET", "/_ilm/policy") if wanted else {}
+        for name, policy in wanted.items():
+            current = known[name]["policy"]["phases"] if name in known else None
+            if self.differs(f"lifecycle policy {name}", current, policy["phases"]):
+                self.act(f"write lifecycle policy {name}", "PUT", f"/_ilm/policy/{quote(name)}", {"policy": policy})
+
+
+def run(module: AnsibleModule) -> Json:
+    """Do what the module's parameters ask and return its result; fails with a line that says what to change."""
+    params = module.params
+    context = ssl.create_default_context(cafile=params["ca_file"])
+    context.load_cert_chain(params["cert_file"], params["key_file"])
+    client = Client(params["url"], context)
+    state = State(client, params["security_path"], check_mode=module.check_mode)
+    begin = time.monotonic()
+    try:
+        status = wait(client, [params["password"], params["bootstrap_password"]], params["wait_seconds"])
+        waited = round(time.monotonic() - begin, 1)
+        if not params["wait_only"]:
+            state.elastic(params["password"])
+            state.roles(params["roles"])
+            state.users(params["users"])
+            state.ilm_policies(params["ilm_policies"])
+    except PermissionError:
+        module.fail_json(
+            msg=f"elasticsearch: {params['password_option']} is not the password of elastic at {params['url']}: somebody "
+            "changed it there or here; give the one in use, or set it there through the API first."
+        )
+    except ElasticsearchError as error:
+        module.fail_json(msg=f"elasticsearch: {error}", actions=state.actions)
+    result: Json = {
+        "changed": bool(state.actions),
+        "actions": state.actions,
+        "requests": {"reads": client.reads, "writes": client.writes},
+        "status": status,
+        "waited_seconds": waited,
+    }
+    if state.actions:
+        shown = [json.dumps(side, indent=2, sort_keys=True) + "\n" for side in (state.before, state.after)]
+        result["diff"] = {"before": shown[0], "after": shown[1]}
+    return result
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "url": {"type": "str", "required": True},
+            "ca_file": {"type": "path", "required": True},
+            "cert_file": {"type": "path", "required": True},
+            "key_file": {"type": "path", "required": True},
+            "password": {"type": "str", "required": True, "no_log": True},
+            "password_option": {"type": "str", "default": "password", "no_log": False},
+            "bootstrap_password": {"type": "str", "required": True, "no_log": True},
+            "wait_seconds": {"type": "int", "default": 120},
+            "wait_only": {"type": "bool", "default": False},
+            "security_path": {"type": "str", "default": "/_security"},
+            "roles": {"type": "dict", "default": {}},
+            "users": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "password": {"type": "str", "required": True, "no_log": True},
+                    "role": {"type": "str", "required": True},
+                },
+            },
+            "ilm_policies": {"type": "dict", "default": {}},
+        },
+        supports_check_mode=True,
+    )
+    if not module.params["url"].startswith("https://"):
+        module.fail_json(msg="elasticsearch_state: url must start with https://, so that no password travels in clear.")
+    module.exit_json(**run(module))
+
+
+if __name__ == "__main__":
+    main()
