@@ -1,0 +1,338 @@
+"""Filters for dashboards as code: read them, ask their questions, give them the answers.
+
+A panel is a Vega or Vega-Lite specification as Kibana takes it: an object in place of a data source's URL is a search, with
+Kibana's placeholders in it. These filters resolve the placeholders as Kibana does, so that a panel shows the same outside it.
+"""
+
+from __future__ import annotations
+
+import copy
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible.errors import AnsibleFilterError
+
+TIMEFILTER = "%timefilter%"
+AUTOINTERVAL = "%autointerval%"
+CONTEXT_CLAUSES = {
+    "%dashboard_context-must_clause%": "must",
+    "%dashboard_context-must_not_clause%": "must_not",
+    "%dashboard_context-filter_clause%": "filter",
+}
+# What Kibana knows of a search; everything else of its extensions is not resolved here and is refused.
+SEARCH_KEYS = {"%type%", "%context%", "%timefield%", "index", "body"}
+
+UNITS = {
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+    "w": timedelta(weeks=1),
+}
+SHIFT_UNITS = {**UNITS, **{"second": UNITS["s"], "minute": UNITS["m"], "hour": UNITS["h"], "day": UNITS["d"], "week": UNITS["w"]}}
+
+# Kibana's ladder of automatic intervals: the longest wanted one, in milliseconds, and what it becomes.
+INTERVALS = (
+    (500, "100ms"),
+    (5_000, "1s"),
+    (7_500, "5s"),
+    (15_000, "10s"),
+    (45_000, "30s"),
+    (180_000, "1m"),
+    (450_000, "5m"),
+    (1_200_000, "10m"),
+    (2_700_000, "30m"),
+    (7_200_000, "1h"),
+    (21_600_000, "3h"),
+    (86_400_000, "12h"),
+    (604_800_000, "24h"),
+    (1_814_400_000, "1w"),
+    (3_628_799_999, "30d"),
+)
+
+# Pixels of the grid: a column as wide as on a page of 1440, a row as high as Kibana's.
+COLUMN, ROW, GAP = 30, 20, 8
+
+Json = dict[str, Any]
+
+
+class DashboardError(AnsibleFilterError):  # type: ignore[misc] - Ansible has no types
+    """A dashboard or a time that makes no sense; the text says which and why."""
+
+
+# Reading
+
+
+def read_dashboard(path: str) -> Json:
+    """Return the dashboard at ``path`` with its panels' specifications, theme and files put in.
+
+    Each panel has ``name``, ``title``, ``description``, ``grid``, ``table`` (or None) and ``spec``, the specification as text
+    can be put into Kibana.
+
+    Raises:
+        DashboardError: a file is missing or is not what it should be.
+    """
+    source = Path(path)
+    try:
+        dashboard: Json = yaml.safe_load(source.read_text("utf-8"))
+        theme = json.loads((source.parent / "theme.json").read_text("utf-8"))
+        panels = [read_panel(source.parent, panel, theme) for panel in dashboard["panels"]]
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise DashboardError(f"dashboard {path}: {error!r}") from error
+    return {**dashboard, "panels": panels}
+
+
+def read_panel(folder: Path, panel: Json, theme: Json) -> Json:
+    """Return a panel of the dashboard's file with its specification read."""
+    spec = merge(theme, json.loads((folder / panel["spec"]).read_text("utf-8")))
+    for data in data_sources(spec):
+        # A file beside the specification is put into it: Kibana loads nothing from elsewhere.
+        if isinstance(data.get("url"), str):
+            data["values"] = json.loads((folder / data.pop("url")).read_text("utf-8"))
+    return {
+        "name": panel["spec"].split(".")[0],
+        "title": spec["title"]["text"],
+        "description": spec["title"].get("subtitle", ""),
+        "grid": panel["grid"],
+        "table": panel.get("table"),
+        "spec": spec,
+    }
+
+
+def merge(base: Json, over: Json) -> Json:
+    """Return ``base`` with ``over`` laid over it, objects within objects likewise."""
+    merged = {**base, **over}
+    for key in base.keys() & over.keys():
+        if isinstance(base[key], dict) and isinstance(over[key], dict):
+            merged[key] = merge(base[key], over[key])
+    return merged
+
+
+def data_sources(node: object) -> Iterator[Json]:
+    """Yield every data source of a specification, wherever in it."""
+    if isinstance(node, dict):
+        data = node.get("data")
+        yield from (one for one in (data if isinstance(data, list) else [data]) if isinstance(one, dict))
+        node = [value for key, value in node.items() if key not in {"values", "url"}]
+    if isinstance(node, list):
+        for value in node:
+            yield from data_sources(value)
+
+
+# Kibana's placeholders
+
+
+class Range:
+    """The chosen time range."""
+
+    def __init__(self, time_from: str, time_to: str, now: datetime) -> None:
+        """Take two times as Kibana's time picker writes them, such as ``now-1h`` or ``2026-01-31T12:00:00Z``.
+
+        Raises:
+            DashboardError: one of them is no such time, or they are the wrong way round.
+        """
+        self.bounds = {"min": moment(time_from, now), "max": moment(time_to, now)}
+        if self.bounds["min"] >= self.bounds["max"]:
+            raise DashboardError(f"the time range from {time_from} to {time_to} is empty; give an earlier beginning.")
+
+    def bound(self, options: Json, which: str) -> int:
+        """Return a bound in milliseconds since 1970, shifted as ``options`` say."""
+        shift = options.get("shift") or 0
+        if isinstance(shift, bool) or not isinstance(shift, int | float):
+            raise DashboardError(f"shift is {shift!r}; it must be a number.")
+        unit = options.get("unit") or "d"
+        if unit not in SHIFT_UNITS:
+            raise DashboardError(f"unit is {unit!r}; it must be one of {', '.join(SHIFT_UNITS)}.")
+        return milliseconds(self.bounds[which]) + round(shift * SHIFT_UNITS[unit] / timedelta(milliseconds=1))
+
+    def filter(self, options: Json) -> Json:
+        """Return the body of a range query; what ``options`` have besides the placeholder stays."""
+        rest = {key: value for key, value in options.items() if key not in {TIMEFILTER, "shift", "unit"}}
+        return {
+            **rest,
+            "gte": iso(self.bound(options, "min")),
+            "lte": iso(self.bound(options, "max")),
+            "format": "strict_date_optional_time",
+        }
+
+    def interval(self, buckets: object) -> str:
+        """Return the interval that makes about as many buckets (``True``: 50) of the range."""
+        size = 50 if buckets is True else buckets
+        if not isinstance(size, int | float) or size <= 0:
+            raise DashboardError(f"{AUTOINTERVAL} is {buckets!r}; it must be true or a number.")
+        wanted = (milliseconds(self.bounds["max"]) - milliseconds(self.bounds["min"])) / size
+        return next((name for longest, name in INTERVALS if wanted <= longest), "1y")
+
+
+def moment(text: str, now: datetime) -> datetime:
+    """Return the time that ``text`` means at ``now``: ``now``, ``now-15m``, ``now-1d/d`` or a time of ISO 8601 (UTC)."""
+    if found := re.fullmatch(r"now(?:([+-])(\d+)([smhdw]))?(?:/([smhd]))?", text.strip()):
+        sign, number, unit, rounded = found.groups()
+        if unit:
+            now += (-1 if sign == "-" else 1) * int(number) * UNITS[unit]
+        if rounded:
+            now -= (now - datetime(1970, 1, 1, tzinfo=UTC)) % UNITS[rounded]
+        return now
+    try:
+        time = datetime.fromisoformat(text.strip())
+    except ValueError as error:
+        raise DashboardError(
+            f"{text!r} is no time; write for instance now, now-15m, now-7d or 2026-01-31T12:00:00Z."
+        ) from error
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def milliseconds(time: datetime) -> int:
+    """Return a time as milliseconds since 1970."""
+    return round(time.timestamp() * 1000)
+
+
+def iso(ms: int) -> str:
+    """Return milliseconds since 1970 as Kibana writes a time."""
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def resolve_search(url: Json, times: Range) -> Json:
+    """Return the index and the body of the search that Kibana would send, with no dashboard filters set.
+
+    Raises:
+        DashboardError: the search uses something that Kibana would refuse too, or that is not resolved here.
+    """
+    if unknown := url.keys() - SEARCH_KEYS:
+        raise DashboardError(f"a search has {', '.join(sorted(unknown))}, which is not known here.")
+    if url.get("%type%", "elasticsearch") != "elasticsearch":
+        raise DashboardError(f"a data source has the type {url['%type%']}; only elasticsearch is known here.")
+    body = copy.deepcopy(url.get("body") or {})
+    context, field = url.get("%context%"), url.get("%timefield%")
+    # As Kibana builds them of an empty search bar and no filters.
+    clauses: dict[str, list[Json]] = {"must": [], "filter": [], "should": [], "must_not": []}
+    if "query" in body:
+        if context is not None or field is not None:
+            raise DashboardError("a search has a query of its own besides %context% or %timefield%; Kibana refuses both.")
+        body["query"] = fill(body["query"], times, clauses)
+    else:
+        limits = {"range": {field: times.filter({TIMEFILTER: True})}} if field else None
+        if context:
+            body["query"] = {"bool": {**clauses, "must": [limits] if limits else []}}
+        elif limits:
+            body["query"] = limits
+    if "aggs" in body:
+        body["aggs"] = fill(body["aggs"], times, None)
+    return {"index": url.get("index", "_all"), "body": body}
+
+
+def fill(node: Any, times: Range, clauses: dict[str, list[Json]] | None, parent: str = "") -> Any:
+    """Return ``node`` with its placeholders resolved; ``clauses`` are those of the dashboard, in queries only."""
+    if isinstance(node, list):
+        filled: list[Any] = []
+        for item in node:
+            if clauses is not None and isinstance(item, str) and item in CONTEXT_CLAUSES:
+                filled += clauses[CONTEXT_CLAUSES[item]]
+            else:
+                filled.append(fill(item, times, clauses))
+        return filled
+    if not isinstance(node, dict):
+        return node
+    result: Json = {}
+    for key, value in node.items():
+        if key == "interval" and parent == "date_histogram":
+            result.update(histogram_interval(value, times))
+        elif isinstance(value, dict) and TIMEFILTER in value:
+            result[key] = time_value(value, times)
+        else:
+            result[key] = fill(value, times, clauses, key)
+    return result
+
+
+def time_value(options: Json, times: Range) -> int | Json:
+    """Return what stands for an object with ``%timefilter%``: a bound, or the body of a range query."""
+    which = options[TIMEFILTER]
+    if which is True:
+        return times.filter(options)
+    if which in {"min", "max"}:
+        return times.bound(options, which)
+    raise DashboardError(f"{TIMEFILTER} is {which!r}; it must be true, min or max.")
+
+
+def histogram_interval(value: object, times: Range) -> Json:
+    """Return the fixed or calendar interval that Kibana puts for a histogram's ``interval``."""
+    if isinstance(value, dict) and AUTOINTERVAL in value:
+        value = times.interval(value[AUTOINTERVAL])
+    text = str(value)
+    calendar = re.fullmatch(r"1?(m|h|d|w|M|q|y)", text) is not None
+    return {"calendar_interval" if calendar else "fixed_interval": text}
+
+
+# The filters
+
+
+def dashboard_searches(dashboard: Json, time_from: str, time_to: str, now: str | None = None) -> list[Json]:
+    """Return the searches of all panels, in their order, each with its ``panel``, ``index`` and ``body``."""
+    times = Range(time_from, time_to, moment(now or "now", datetime.now(UTC)))
+    return [
+        {"panel": panel["name"], **resolve_search(data["url"], times)}
+        for panel in dashboard["panels"]
+        for data in data_sources(panel["spec"])
+        if isinstance(data.get("url"), dict)
+    ]
+
+
+def dashboard_answers(dashboard: Json, responses: list[Json]) -> list[Json]:
+    """Return the panels with the responses to their searches in place of these, their sizes, and their tables as CSV."""
+    rest = iter(copy.deepcopy(responses))
+    panels = []
+    for panel in copy.deepcopy(dashboard["panels"]):
+        own = []
+        for data in data_sources(panel["spec"]):
+            if isinstance(data.get("url"), dict):
+                own.append(next(rest))
+                del data["url"]
+                data["values"] = own[-1]
+        width = panel["grid"]["w"] * COLUMN - GAP
+        height = panel["grid"]["h"] * (ROW + GAP) - GAP
+        # As Kibana does it: a panel fills its place.
+        panel["spec"].setdefault("autosize", {"type": "fit", "contains": "padding"})
+        panel["spec"].update(width=width, height=height)
+        table = table_csv(panel["table"], own[0]) if panel.get("table") else None
+        panels.append({**panel, "csv": table})
+    return panels
+
+
+def at(node: Any, path: str) -> Any:
+    """Return what ``path`` (keys and indices with dots between) leads to in ``node``, or None."""
+    for key in path.split("."):
+        try:
+            node = node[int(key)] if isinstance(node, list) else node[key]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return node
+
+
+def table_csv(table: Json, response: Json) -> str:
+    """Return the rows of a response as CSV (RFC 4180) with a line of column names."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(table["columns"])
+    for row in at(response, table["rows"]) or []:
+        cells = (at(row, path) for path in table["columns"].values())
+        writer.writerow([round(cell, 4) if isinstance(cell, float) else "" if cell is None else cell for cell in cells])
+    return text.getvalue()
+
+
+class FilterModule:
+    """Ansible's entry point."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Return the filters by name."""
+        return {
+            "read_dashboard": read_dashboard,
+            "dashboard_searches": dashboard_searches,
+            "dashboard_answers": dashboard_answers,
+        }
