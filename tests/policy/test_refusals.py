@@ -30,6 +30,12 @@ SECRETS = (
     "polls_database_password",
     "polls_secret_key",
     "polls_admin_password",
+    "elasticsearch_password",
+    "elasticsearch_guard_password",
+    "elasticsearch_reader_password",
+    "filebeat_setup_password",
+    "filebeat_writer_password",
+    "kibana_encryption_secret",
 )
 Inventory = dict[str, Any]
 Change = Callable[[Inventory], object]
