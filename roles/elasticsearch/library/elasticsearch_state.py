@@ -22,7 +22,6 @@ options:
   bootstrap_password: {type: str, required: true, description: Password of C(elastic) in the keystore.}
   wait_seconds: {type: int, default: 120, description: How long to wait until the cluster is at least yellow.}
   wait_only: {type: bool, default: false, description: "Wait, and neither compare nor write."}
-  security_path: {type: str, default: /_security, description: Where the version has its API of security.}
   roles:
     type: dict
     default: {}
@@ -154,10 +153,10 @@ class Client:
         except (URLError, OSError, ValueError) as error:
             raise ElasticsearchError(f"{self.url} did not answer: {error}") from error
 
-    def signs_in(self, path: str, user: str, password: str) -> bool:
+    def signs_in(self, user: str, password: str) -> bool:
         """Return whether ``user`` has ``password``."""
         try:
-            self.call("GET", f"{path}/_authenticate", user=user, password=password)
+            self.call("GET", "/_security/_authenticate", user=user, password=password)
         except ElasticsearchError as error:
             if error.status != UNAUTHORIZED:
                 raise
@@ -224,10 +223,9 @@ def plain_role(body: Json) -> Json:
 class State:
     """Brings Elasticsearch to the wanted state, noting each action and the difference it makes."""
 
-    def __init__(self, client: Client, security_path: str, *, check_mode: bool) -> None:
+    def __init__(self, client: Client, *, check_mode: bool) -> None:
         """Act through ``client``, or only note what would be done."""
         self.client = client
-        self.security = security_path
         self.check_mode = check_mode
         self.actions: list[str] = []
         self.before: Json = {}
@@ -250,26 +248,25 @@ class State:
     def elastic(self, password: str) -> None:
         """Make ``elastic`` have its real password where it still has that of the keystore."""
         if self.client.password != password:
-            path = f"{self.security}/user/elastic/_password"
-            self.act("set the password of elastic", "POST", path, {"password": password})
+            self.act("set the password of elastic", "POST", "/_security/user/elastic/_password", {"password": password})
             self.differs("password of elastic", "that of the keystore", "set")
             if not self.check_mode:
                 self.client.password = password
 
     def roles(self, wanted: dict[str, Json]) -> None:
         """Make these roles exist exactly so."""
-        known = self.client.call("GET", f"{self.security}/role") if wanted else {}
+        known = self.client.call("GET", "/_security/role") if wanted else {}
         for name, body in wanted.items():
             current = plain_role(known[name]) if name in known else None
             if self.differs(f"role {name}", current, plain_role(body)):
-                self.act(f"write role {name}", "PUT", f"{self.security}/role/{quote(name)}", body)
+                self.act(f"write role {name}", "PUT", f"/_security/role/{quote(name)}", body)
 
     def users(self, wanted: list[dict[str, str]]) -> None:
         """Make these users exist, enabled, with their password and only their role."""
-        known = self.client.call("GET", f"{self.security}/user") if wanted else {}
+        known = self.client.call("GET", "/_security/user") if wanted else {}
         for user in wanted:
             name, password, roles = user["name"], user["password"], [user["role"]]
-            path = f"{self.security}/user/{quote(name)}"
+            path = f"/_security/user/{quote(name)}"
             current = known.get(name)
             if current is None:
                 self.differs(f"user {name}", None, {"roles": roles, "enabled": True})
@@ -279,7 +276,7 @@ class State:
             if self.differs(f"user {name}", shown, {"roles": roles, "enabled": True}):
                 self.act(f"write user {name}", "PUT", path, {"roles": roles, "enabled": True})
             # Who is disabled cannot sign in: the password is then compared in the next run, if not set here.
-            if not current["enabled"] or not self.client.signs_in(self.security, name, password):
+            if not current["enabled"] or not self.client.signs_in(name, password):
                 self.differs(f"password of {name}", "another", "set")
                 self.act(f"set the password of {name}", "POST", f"{path}/_password", {"password": password})
 
@@ -298,7 +295,7 @@ def run(module: AnsibleModule) -> Json:
     context = ssl.create_default_context(cafile=params["ca_file"])
     context.load_cert_chain(params["cert_file"], params["key_file"])
     client = Client(params["url"], context)
-    state = State(client, params["security_path"], check_mode=module.check_mode)
+    state = State(client, check_mode=module.check_mode)
     begin = time.monotonic()
     try:
         status = wait(client, [params["password"], params["bootstrap_password"]], params["wait_seconds"])
@@ -341,7 +338,6 @@ def main() -> None:
             "bootstrap_password": {"type": "str", "required": True, "no_log": True},
             "wait_seconds": {"type": "int", "default": 120},
             "wait_only": {"type": "bool", "default": False},
-            "security_path": {"type": "str", "default": "/_security"},
             "roles": {"type": "dict", "default": {}},
             "users": {
                 "type": "list",

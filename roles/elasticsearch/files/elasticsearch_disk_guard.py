@@ -1,0 +1,247 @@
+#!/usr/bin/python3
+# Managed by Ansible.
+"""Keep the disk of Elasticsearch from filling up with logs; started by a timer, does one look each time.
+
+Above the high mark the oldest indices that are no longer written are deleted. Above the stop mark, when that was not
+enough, the whole cluster refuses writes with an answer that Filebeat takes as "later", and below it takes them again.
+Elasticsearch's own block at 95 % answers for each event instead, and Filebeat drops such events.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import ssl
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.error import HTTPError, URLError
+from urllib.parse import quote
+from urllib.request import Request, urlopen
+
+TIMEOUT_SECONDS = 15
+# Writes are taken again only when use is this far below the stop mark, so that the block does not come and go.
+HYSTERESIS_PERCENT = 2
+MB = 1024 * 1024
+CLUSTER_BLOCK = "cluster.blocks.read_only_allow_delete"
+INDEX_BLOCK = "index.blocks.read_only_allow_delete"
+# Priorities of syslog, which the journal reads from the beginning of a line.
+WARNING, NOTICE = "<4>", "<5>"
+
+
+class GuardError(Exception):
+    """Elasticsearch refused a call or did not answer; the text says which and why."""
+
+
+class Api(Protocol):
+    """A way to call Elasticsearch."""
+
+    def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        """Return the answer to a call; raises GuardError."""
+
+
+class Client:
+    """Elasticsearch over TLS, with a client certificate and a password."""
+
+    def __init__(self, url: str, user: str, password: str, certs: Path) -> None:
+        """Use ca.crt, host.crt and host.key in ``certs``."""
+        self.url = url
+        self.context = ssl.create_default_context(cafile=str(certs / "ca.crt"))
+        self.context.load_cert_chain(certs / "host.crt", certs / "host.key")
+        login = f"{user}:{password}"
+        self.authorization = "Basic " + base64.b64encode(login.encode()).decode()
+
+    def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        """Return the answer to a call; raises GuardError."""
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Authorization": self.authorization, "Content-Type": "application/json"}
+        request = Request(self.url + path, data=data, headers=headers, method=method)  # noqa: S310 - see main()
+        try:
+            with urlopen(request, timeout=TIMEOUT_SECONDS, context=self.context) as answer:  # noqa: S310
+                return json.load(answer)
+        except HTTPError as error:
+            text = error.read().decode(errors="replace")[:300]
+            raise GuardError(f"{method} {path}: {error.code}: {text}") from error
+        except (URLError, OSError, ValueError) as error:
+            raise GuardError(f"{self.url} did not answer: {error}") from error
+
+
+@dataclass(frozen=True)
+class Disk:
+    """The disk of one node, in bytes."""
+
+    node: str
+    total: int
+    available: int
+
+    @property
+    def used(self) -> int:
+        """Bytes that Elasticsearch cannot have, as it counts them itself."""
+        return self.total - self.available
+
+    @property
+    def percent(self) -> float:
+        """Use in percent."""
+        return 100 * self.used / self.total
+
+    def __str__(self) -> str:
+        """Say whose disk it is and how full."""
+        return f"disk of {self.node} is {self.percent:.1f} % used ({self.used // MB} of {self.total // MB} MB)"
+
+
+@dataclass(frozen=True)
+class Index:
+    """An index that is no longer written: its name, its size in bytes and when it was made, in ms of the epoch."""
+
+    name: str
+    size: int
+    created: int
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Which indices to look after, and at how many percent to act."""
+
+    pattern: str
+    high: float
+    stop: float
+    data_streams: bool
+
+
+class Guard:
+    """One look at the disks, and what follows from it."""
+
+    def __init__(self, api: Api, node: str, limits: Limits) -> None:
+        """Act through ``api`` in the name of ``node``."""
+        self.api = api
+        self.node = node
+        self.limits = limits
+
+    def say(self, priority: str, text: str) -> None:
+        """Write a line to the journal."""
+        print(f"{priority}{text}", flush=True)
+
+    def run(self) -> None:
+        """Look once and act; only the guard of the elected master does, so that no two act at once."""
+        master = self.api.call("GET", "/_cluster/state/master_node")["master_node"]
+        nodes = self.api.call("GET", "/_nodes/stats/fs")["nodes"]
+        if nodes.get(master, {}).get("name") != self.node:
+            return
+        disks = [
+            Disk(node["name"], node["fs"]["total"]["total_in_bytes"], node["fs"]["total"]["available_in_bytes"])
+            for node in nodes.values()
+            if any(role.startswith("data") for role in node["roles"])
+        ]
+        disk = max(disks, key=lambda one: one.percent)
+        freed = self.make_room(disk) if disk.percent > self.limits.high else 0
+        self.block(disk, freed)
+
+    def make_room(self, disk: Disk) -> int:
+        """Delete the oldest indices until the disk is below the high mark; return how many bytes they had."""
+        wanted = disk.used - disk.total * self.limits.high / 100
+        freed = 0
+        for index in self.rolled_over():
+            if freed >= wanted:
+                break
+            self.api.call("DELETE", f"/{quote(index.name)}")
+            freed += index.size
+            self.say(
+                NOTICE,
+                f"{disk}, above {self.limits.high:g} %: deleted the oldest index {index.name} ({index.size // MB} MB)",
+            )
+        if freed < wanted:
+            self.say(
+                WARNING,
+                f"{disk}, above {self.limits.high:g} %, and no index is left to delete but those being written: "
+                "find what else fills it, or make it larger",
+            )
+        return freed
+
+    def rolled_over(self) -> list[Index]:
+        """Return the indices that are no longer written, the oldest first."""
+        pattern = self.limits.pattern
+        aliases = self.api.call("GET", f"/{pattern}/_alias")
+        candidates, written = set(), set()
+        for name, index in aliases.items():
+            for alias in index["aliases"].values():
+                # Without the mark, roll-over has not happened in this alias: everything in it may be written.
+                if alias.get("is_write_index") is False:
+                    candidates.add(name)
+                else:
+                    written.add(name)
+        if self.limits.data_streams:
+            for stream in self.api.call("GET", f"/_data_stream/{pattern}")["data_streams"]:
+                names = [index["index_name"] for index in stream["indices"]]
+                candidates.update(names[:-1])
+                written.update(names[-1:])
+        columns = "h=index,creation.date,pri.store.size"
+        listed = self.api.call("GET", f"/_cat/indices/{pattern}?format=json&bytes=b&{columns}")
+        found = [
+            Index(one["index"], int(one["pri.store.size"] or 0), int(one["creation.date"]))
+            for one in listed
+            if one["index"] in candidates - written
+        ]
+        return sorted(found, key=lambda index: (index.created, index.name))
+
+    def block(self, disk: Disk, freed: int) -> None:
+        """Refuse writes above the stop mark, and take them again below it."""
+        settings = self.api.call("GET", "/_cluster/settings?flat_settings=true")["persistent"]
+        blocked = settings.get(CLUSTER_BLOCK) == "true"
+        stop = self.limits.stop
+        expected = disk.percent - 100 * freed / disk.total
+        if expected > stop:
+            if not blocked:
+                self.set_cluster_block(value=True)
+            self.say(WARNING, f"{disk}, above {stop:g} %: writes are refused, senders wait")
+            return
+        if blocked and expected < stop - HYSTERESIS_PERCENT:
+            self.set_cluster_block(value=None)
+            self.say(NOTICE, f"{disk}, below {stop - HYSTERESIS_PERCENT:g} %: writes are taken again")
+            blocked = False
+        if not blocked:
+            self.lift_index_blocks(disk)
+
+    def set_cluster_block(self, *, value: bool | None) -> None:
+        """Set or lift the block on the whole cluster."""
+        # Nothing else may be in the call: only a change of the block itself passes the block.
+        self.api.call("PUT", "/_cluster/settings", {"persistent": {CLUSTER_BLOCK: value}})
+
+    def lift_index_blocks(self, disk: Disk) -> None:
+        """Lift what Elasticsearch's own last mark set index by index, and version 6 never lifts."""
+        path = f"/{self.limits.pattern}/_settings"
+        found = self.api.call("GET", f"{path}/{INDEX_BLOCK}?flat_settings=true")
+        names = sorted(name for name, index in found.items() if index["settings"].get(INDEX_BLOCK) == "true")
+        if names:
+            self.api.call("PUT", path, {INDEX_BLOCK: None})
+            self.say(NOTICE, f"{disk}: lifted the block that Elasticsearch had put on {', '.join(names)}")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Look once; return 0, or 1 after saying what went wrong."""
+    parser = argparse.ArgumentParser(description="Keep the disk of Elasticsearch from filling up with logs.")
+    parser.add_argument("--url", required=True, help="URL of this host's node, https")
+    parser.add_argument("--node", required=True, help="name of this host's node")
+    parser.add_argument("--user", required=True, help="user of Elasticsearch")
+    parser.add_argument("--password-file", type=Path, required=True, help="file with its password")
+    parser.add_argument("--certs", type=Path, required=True, help="folder with ca.crt, host.crt and host.key")
+    parser.add_argument("--indices", required=True, help="pattern of the indices that may be deleted")
+    parser.add_argument("--high", type=float, required=True, metavar="PERCENT", help="use above which to delete")
+    parser.add_argument("--stop", type=float, required=True, metavar="PERCENT", help="use above which to refuse writes")
+    parser.add_argument("--data-streams", action="store_true", help="look for data streams, too (since version 7.9)")
+    options = parser.parse_args(arguments)
+    if not options.url.startswith("https://"):
+        parser.error("--url must start with https://")
+    limits = Limits(options.indices, options.high, options.stop, options.data_streams)
+    try:
+        client = Client(options.url, options.user, options.password_file.read_text().strip(), options.certs)
+        Guard(client, options.node, limits).run()
+    except (GuardError, OSError) as error:
+        print(f"{WARNING}{error}", flush=True)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
