@@ -57,6 +57,8 @@ INTERVALS = (
     (3_628_799_999, "30d"),
 )
 
+REPOSITORY = Path(__file__).resolve().parents[2]
+
 # Pixels of the grid: a column as wide as on a page of 1440, a row as high as Kibana's.
 COLUMN, ROW, GAP = 30, 20, 8
 
@@ -73,13 +75,15 @@ class DashboardError(AnsibleFilterError):  # type: ignore[misc] - Ansible has no
 def read_dashboard(path: str) -> Json:
     """Return the dashboard at ``path`` with its panels' specifications, theme and files put in.
 
+    A relative path begins at the repository, wherever the playbook was started.
+
     Each panel has ``name``, ``title``, ``description``, ``grid``, ``table`` (or None) and ``spec``, the specification as text
     can be put into Kibana.
 
     Raises:
         DashboardError: a file is missing or is not what it should be.
     """
-    source = Path(path)
+    source = REPOSITORY / path
     try:
         dashboard: Json = yaml.safe_load(source.read_text("utf-8"))
         theme = json.loads((source.parent / "theme.json").read_text("utf-8"))
@@ -284,6 +288,13 @@ def dashboard_searches(dashboard: Json, time_from: str, time_to: str, now: str |
     ]
 
 
+def time_range(time_from: str, time_to: str, now: str | None = None) -> str:
+    """Return the time range as a person reads it, in UTC."""
+    bounds = Range(time_from, time_to, moment(now or "now", datetime.now(UTC))).bounds
+    first, last = (f"{time.astimezone(UTC):%Y-%m-%d %H:%M}" for time in (bounds["min"], bounds["max"]))
+    return f"{first} to {last[11:] if last[:10] == first[:10] else last} UTC"
+
+
 def dashboard_answers(dashboard: Json, responses: list[Json]) -> list[Json]:
     """Return the panels with the responses to their searches in place of these, their sizes, and their tables as CSV."""
     rest = iter(copy.deepcopy(responses))
@@ -335,4 +346,5 @@ class FilterModule:
             "read_dashboard": read_dashboard,
             "dashboard_searches": dashboard_searches,
             "dashboard_answers": dashboard_answers,
+            "time_range": time_range,
         }

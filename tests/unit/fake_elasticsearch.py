@@ -184,7 +184,8 @@ def agg_top_hits(body: Json, events: list[Event], _: Bucket) -> Json:
     if body["size"] > 100:
         raise BadRequestError("index.max_inner_result_window is 100")
     (field, order) = only(body["sort"][0])
-    ordered = sorted(events, key=lambda event: time_ms(event[field]), reverse=order == "desc")
+    options(order, required={"order"}, optional={"unmapped_type"})
+    ordered = sorted(events, key=lambda event: time_ms(event[field]), reverse=order["order"] == "desc")
     hits = []
     for event in ordered[: body["size"]]:
         source: Json = {}
