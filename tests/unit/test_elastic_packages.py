@@ -1,0 +1,221 @@
+"""How the role elastic_packages puts its packages together and which keys it trusts."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import yaml
+
+ROLE = Path(__file__).resolve().parents[2] / "roles" / "elastic_packages"
+
+
+def load(name: str) -> ModuleType:
+    """Import a program of the role."""
+    spec = importlib.util.spec_from_file_location(name, ROLE / "files" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    # Data classes look their module up.
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+repository = load("repository")
+signing_key = load("signing_key")
+stage_elasticsearch = load("stage_elasticsearch")
+stage_filebeat = load("stage_filebeat")
+
+needs_gpg = pytest.mark.skipif(shutil.which("gpg") is None, reason="needs gpg")
+needs_dpkg = pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="needs dpkg-deb")
+
+
+def test_versions_agree() -> None:
+    """The versions that hosts ask for are the ones that are built."""
+    wanted = yaml.safe_load((ROLE / "vars" / "main.yml").read_text("utf-8"))["__elastic_packages_assembled"]
+    assert wanted["elasticsearch"] == repository.RECIPES["elasticsearch"].version == stage_elasticsearch.VERSION
+    assert wanted["filebeat"] == repository.RECIPES["filebeat"].version == stage_filebeat.VERSION
+    assert f"{stage_filebeat.MODULE} v{stage_filebeat.VERSION}\n" in (ROLE / "files/filebeat/go.mod").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("member", "placed"),
+    [
+        ("bin/elasticsearch", ("/usr/share/elasticsearch/bin/elasticsearch", 0o755)),
+        ("bin/x-pack/users", ("/usr/share/elasticsearch/bin/x-pack/users", 0o755)),
+        (
+            "bin/elasticsearch-sql-cli-6.8.23.jar",
+            ("/usr/share/elasticsearch/bin/elasticsearch-sql-cli-6.8.23.jar", 0o644),
+        ),
+        ("config/jvm.options", ("/etc/elasticsearch/jvm.options", 0o640)),
+        ("lib/jna-5.5.0.jar", ("/usr/share/elasticsearch/lib/jna-5.5.0.jar", 0o644)),
+        (
+            "modules/x-pack-ml/platform/linux-x86_64/bin/controller",
+            ("/usr/share/elasticsearch/modules/x-pack-ml/platform/linux-x86_64/bin/controller", 0o755),
+        ),
+        ("modules/x-pack-ml/platform/darwin-x86_64/bin/controller", None),
+        ("modules/x-pack-ml/platform/windows-x86_64/bin/controller.exe", None),
+        ("bin/elasticsearch.bat", None),
+        ("bin/elasticsearch-service-x64.exe", None),
+    ],
+)
+def test_members_of_the_archive_find_their_place(member: str, placed: tuple[str, int] | None) -> None:
+    """Programs can be run, configuration is private, other systems' files are left out."""
+    assert stage_elasticsearch.place(member) == placed
+
+
+def test_paths_are_changed_or_the_build_stops() -> None:
+    """A text that is not there means another archive than the one the changes were made for."""
+    before = b"#path.data: /path/to/data\n#path.logs: /path/to/logs\n"
+    assert stage_elasticsearch.changed("config/elasticsearch.yml", before) == (
+        b"path.data: /var/lib/elasticsearch\npath.logs: /var/log/elasticsearch\n"
+    )
+    with pytest.raises(stage_elasticsearch.BuildError, match="instead of once"):
+        stage_elasticsearch.changed("config/elasticsearch.yml", b"#path.data: /path/to/data\n")
+    assert stage_elasticsearch.changed("lib/some.jar", b"\xff\x00") == b"\xff\x00"
+
+
+def test_another_archive_is_refused(tmp_path: Path) -> None:
+    """The checksum is compared before anything is unpacked."""
+    archive = tmp_path / "elasticsearch.zip"
+    archive.write_bytes(b"something else")
+    with pytest.raises(stage_elasticsearch.BuildError, match="not what its publisher published"):
+        stage_elasticsearch.check(archive)
+
+
+def test_only_what_runs_is_taken_of_the_modules(tmp_path: Path) -> None:
+    """Definitions, configuration and pipelines; no tests, dashboards or sources."""
+    wanted = {
+        "nginx/module.yml",
+        "nginx/access/manifest.yml",
+        "nginx/access/config/nginx-access.yml",
+        "nginx/access/ingest/pipeline.yml",
+    }
+    other = {
+        "nginx/fields.go",
+        "nginx/_meta/kibana/7/dashboard/one.json",
+        "nginx/_meta/config.yml",
+        "nginx/access/test/access.log",
+        "nginx/access/_meta/fields.yml",
+    }
+    for name in wanted | other:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert {str(path) for path in stage_filebeat.runtime_files(tmp_path)} == wanted
+
+
+def test_go_builds_without_cgo_and_with_the_installed_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The caller's environment may name caches, but not another kind of build."""
+    monkeypatch.setenv("CGO_ENABLED", "1")
+    monkeypatch.setenv("GOFLAGS", "-mod=mod")
+    monkeypatch.setenv("GOMODCACHE", "/elsewhere")
+    monkeypatch.delenv("GOCACHE", raising=False)
+    environment = stage_filebeat.go_environment(tmp_path)
+    assert environment["CGO_ENABLED"] == "0"
+    assert environment["GOTOOLCHAIN"] == "local"
+    assert "-mod=readonly" in environment["GOFLAGS"]
+    assert environment["GOMODCACHE"] == "/elsewhere"
+    assert environment["GOCACHE"] == str(tmp_path / "objects")
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make the build of Filebeat's package lay out two small files, and return the cache."""
+    here = tmp_path / "files"
+    shutil.copytree(ROLE / "files", here)
+    (here / "stage_filebeat.py").write_text(
+        "import sys\nfrom pathlib import Path\ntree = Path(sys.argv[1])\n"
+        "for name in ('etc/filebeat/filebeat.yml', 'usr/share/doc/filebeat/copyright'):\n"
+        "    (tree / name).parent.mkdir(parents=True)\n    (tree / name).write_text('x')\n",
+        "utf-8",
+    )
+    monkeypatch.setattr(repository, "HERE", here)
+    return tmp_path / "cache"
+
+
+@needs_gpg
+@needs_dpkg
+def test_repository_is_built_once_and_checked(small: Path) -> None:
+    """Built, found intact, not built again; a package that was changed afterwards is refused by name."""
+    assert repository.status(small, ["filebeat"])["missing"] == ["filebeat"]
+    repository.build(small, "filebeat")
+    folder = repository.place(small, "filebeat")
+    assert sorted(path.name for path in folder.iterdir()) == ["InRelease", "Packages", "filebeat_7.10.2_amd64.deb"]
+    assert not list(small.glob(".build-*"))
+    assert (small / "gnupg").stat().st_mode & 0o777 == 0o700
+    first = (folder / "InRelease").read_bytes()
+    repository.build(small, "filebeat")
+    assert (folder / "InRelease").read_bytes() == first
+    assert repository.status(small, ["filebeat"])["missing"] == []
+
+    package = folder / "filebeat_7.10.2_amd64.deb"
+    listing = subprocess.run(["dpkg-deb", "--info", package, "conffiles"], check=True, capture_output=True, text=True)
+    assert listing.stdout == "/etc/filebeat/filebeat.yml\n"
+    package.write_bytes(package.read_bytes() + b"x")
+    with pytest.raises(repository.RepositoryError, match="is not the one that was built; remove"):
+        repository.status(small, ["filebeat"])
+
+
+@needs_gpg
+@needs_dpkg
+def test_equal_files_give_an_equal_package(small: Path, tmp_path: Path) -> None:
+    """The package depends on neither time nor place of the build."""
+    repository.build(small, "filebeat")
+    repository.build(tmp_path / "other", "filebeat")
+    name = repository.deb("filebeat")
+    both = [repository.place(cache, "filebeat") / name for cache in (small, tmp_path / "other")]
+    assert both[0].read_bytes() == both[1].read_bytes()
+
+
+@needs_gpg
+@needs_dpkg
+def test_changed_index_is_refused(small: Path) -> None:
+    """The index must be the one that was signed."""
+    repository.build(small, "filebeat")
+    index = repository.place(small, "filebeat") / "Packages"
+    index.write_text(index.read_text("utf-8").replace("Section: utils", "Section: admin"), "utf-8")
+    with pytest.raises(repository.RepositoryError, match="is not the one that was signed"):
+        repository.status(small, ["filebeat"])
+
+
+@needs_dpkg
+@needs_gpg
+def test_failed_build_leaves_nothing(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither a half-made repository nor its parts."""
+    (repository.HERE / "stage_filebeat.py").write_text("raise SystemExit('no network')\n", "utf-8")
+    with pytest.raises(subprocess.CalledProcessError):
+        repository.build(small, "filebeat")
+    assert sorted(path.name for path in small.iterdir()) == ["gnupg", "key.asc", "lock"]
+
+
+def test_missing_programs_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the Debian packages that have them."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    status = json.loads(json.dumps(repository.status(tmp_path, ["elasticsearch", "filebeat"])))
+    assert status["lacking"] == ["dpkg", "gnupg", "golang-go", "maven"]
+
+
+@needs_gpg
+def test_only_the_published_key_is_trusted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Another fingerprint, a file with two keys, and something that is no key are refused."""
+    files = []
+    for name in ("one", "two"):
+        signer = repository.Signer(tmp_path / name)
+        (tmp_path / name).mkdir()
+        signer.ensure()
+        files.append(signer.public)
+    (mine,) = signing_key.fingerprints(files[0])
+    spaced = " ".join(mine[start : start + 4] for start in range(0, 40, 4)).lower()
+    signing_key.check(files[0], spaced, "https://example.com/key")
+    for content in (files[1].read_bytes(), files[0].read_bytes() + files[1].read_bytes(), b"<html>log in</html>"):
+        key = tmp_path / "key"
+        key.write_bytes(content)
+        with pytest.raises(signing_key.WrongKeyError, match=r"https://example\.com/key gave "):
+            signing_key.check(key, mine, "https://example.com/key")
