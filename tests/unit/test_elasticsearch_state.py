@@ -1,0 +1,359 @@
+"""The module elasticsearch_state, against a server that answers as Elasticsearch documents and records every call."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import importlib.util
+import json
+import ssl
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
+
+ROLE = Path(__file__).resolve().parents[2] / "roles" / "elasticsearch"
+REAL, BOOTSTRAP = "real.3141592653", "bootstrap.2718281828"
+USERS = [
+    {"name": "filebeat_writer", "password": "writer's password", "role": "filebeat_writer"},
+    {"name": "disk_guard", "password": "guard's password", "role": "disk_guard"},
+]
+
+
+def load(name: str) -> ModuleType:
+    """Import a module of the role, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, ROLE / "library" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+elasticsearch_state = load("elasticsearch_state")
+elasticsearch_keystore = load("elasticsearch_keystore")
+
+
+@functools.cache
+def data(major: str, name: str) -> Any:
+    """Return what the role has to say for a version."""
+    loader = DataLoader()
+    known: dict[str, Any] = {}
+    for file in ("defaults/main.yml", "vars/main.yml", f"vars/{major}.yml"):
+        known |= loader.load_from_file(str(ROLE / file), trusted_as_template=True)
+    return Templar(loader, variables=known).template(trust_as_template("{{ " + name + " }}"))
+
+
+class Elasticsearch(ThreadingHTTPServer):
+    """As much of Elasticsearch as the module calls, with its own way to show what it was given."""
+
+    daemon_threads = True
+
+    def __init__(self, major: str) -> None:
+        """Begin as a new cluster: only ``elastic`` can sign in, with the password of the keystore."""
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.major = major
+        self.passwords = {"elastic": BOOTSTRAP}
+        self.users: dict[str, dict[str, Any]] = {
+            "elastic": {"username": "elastic", "roles": ["superuser"], "enabled": True, "metadata": {"_reserved": True}}
+        }
+        self.roles: dict[str, dict[str, Any]] = {"superuser": {"cluster": ["all"], "indices": []}}
+        self.policies: dict[str, dict[str, Any]] = {}
+        self.calls: list[tuple[str, str, Any]] = []
+        # Answers of the health check before it is well: a status of HTTP each.
+        self.unwell: list[int] = []
+
+    @property
+    def url(self) -> str:
+        """Where the server listens."""
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    @property
+    def writes(self) -> list[tuple[str, str, Any]]:
+        """Calls that write."""
+        return [call for call in self.calls if call[0] != "GET"]
+
+    def answer(self, user: str, method: str, path: str, body: Any) -> tuple[int, Any]:  # noqa: PLR0911 - an arm a call
+        """Carry out one call and return its status and body."""
+        parts = path.split("?")[0].strip("/").split("/")
+        match (method, parts):
+            case ("GET", ["_cluster", "health"]):
+                return (self.unwell.pop(0), {"error": "unwell"}) if self.unwell else (200, {"status": "yellow"})
+            case ("GET", ["_security", "_authenticate"]):
+                return 200, {"username": user}
+            case ("GET", ["_security", "role"]):
+                return 200, {name: self.shown(role) for name, role in self.roles.items()}
+            case ("GET", ["_security", "user"]):
+                return 200, self.users
+            case ("GET", ["_ilm", "policy"]):
+                return 200, {name: {"version": 1, "policy": policy} for name, policy in self.policies.items()}
+            case ("PUT", ["_security", "role", name]):
+                self.roles[name] = body
+                return 200, {"role": {"created": True}}
+            case ("PUT", ["_security", "user", name]):
+                if "password" in body:
+                    self.passwords[name] = body["password"]
+                assert name in self.passwords, "a new user needs a password"
+                self.users[name] = {"username": name, "roles": body["roles"], "enabled": body.get("enabled", True)}
+                return 200, {"created": True}
+            case ("POST", ["_security", "user", name, "_password"]):
+                self.passwords[name] = body["password"]
+                return 200, {}
+            case ("PUT", ["_ilm", "policy", name]):
+                self.policies[name] = body["policy"]
+                return 200, {"acknowledged": True}
+        return 404, {"error": {"reason": f"{method} {path} is no call"}}
+
+    def shown(self, role: dict[str, Any]) -> dict[str, Any]:
+        """Return a role with what the version fills in."""
+        indices = [{**entry, "allow_restricted_indices": False} for entry in role["indices"]]
+        filled_in = {"applications": [], "run_as": [], "metadata": {}, "transient_metadata": {"enabled": True}}
+        return {**filled_in, **role, "indices": indices}
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Hands calls to the server, after asking who is there."""
+
+    server: Elasticsearch
+
+    def handle_call(self) -> None:
+        """Answer one call."""
+        length = int(self.headers.get("Content-Length", 0))
+        body = json.loads(self.rfile.read(length)) if length else None
+        scheme, _, login = self.headers["Authorization"].partition(" ")
+        assert scheme == "Basic"
+        user, _, password = base64.b64decode(login).decode().partition(":")
+        known = self.server.users.get(user, {}).get("enabled") and self.server.passwords.get(user) == password
+        if known:
+            self.server.calls.append((self.command, self.path, body))
+            status, answer = self.server.answer(user, self.command, self.path, body)
+        else:
+            status, answer = 401, {"error": {"reason": f"failed to authenticate user [{user}]"}}
+        text = json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    do_GET = do_PUT = do_POST = do_DELETE = handle_call
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(params=["6", "8"])
+def server(request: pytest.FixtureRequest) -> Iterator[Elasticsearch]:
+    """Run a new cluster of each version."""
+    server = Elasticsearch(request.param)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def converge(server: Elasticsearch, *, check_mode: bool = False, **changes: Any) -> Any:
+    """Do what the module does with the role's data, and return its state."""
+    client = elasticsearch_state.Client(server.url, ssl.create_default_context())
+    elasticsearch_state.wait(client, [changes.get("password", REAL), BOOTSTRAP], 5, sleep=lambda _: None)
+    state = elasticsearch_state.State(client, check_mode=check_mode)
+    state.elastic(changes.get("password", REAL))
+    state.roles(changes.get("roles", data(server.major, "__elasticsearch_roles")))
+    state.users(changes.get("users", USERS))
+    state.ilm_policies(changes.get("policies", data(server.major, "__elasticsearch_ilm")))
+    return state
+
+
+def test_first_run_makes_the_documented_calls(server: Elasticsearch) -> None:
+    """Each call has the method, path and body of the reference.
+
+    https://www.elastic.co/guide/en/elasticsearch/reference/8.19/security-api-change-password.html,
+    security-api-put-role.html, security-api-put-user.html and ilm-put-lifecycle.html there.
+    """
+    converge(server)
+    roles = data(server.major, "__elasticsearch_roles")
+    policy = data(server.major, "__elasticsearch_ilm")["logs"]
+    assert server.writes == [
+        ("POST", "/_security/user/elastic/_password", {"password": REAL}),
+        *(("PUT", f"/_security/role/{name}", body) for name, body in roles.items()),
+        *(
+            ("PUT", f"/_security/user/{user['name']}", {"password": user["password"], "roles": [user["role"]]})
+            for user in USERS
+        ),
+        ("PUT", "/_ilm/policy/logs", {"policy": policy}),
+    ]
+    for body in roles.values():
+        assert body.keys() <= {"cluster", "indices", "applications", "run_as", "metadata", "global", "description"}
+    size = "max_size" if server.major == "6" else "max_primary_shard_size"
+    assert policy["phases"]["hot"]["actions"]["rollover"] == {size: "512mb", "max_age": "1d"}
+
+
+def test_second_run_writes_nothing(server: Elasticsearch) -> None:
+    """Reading and signing in is all that happens."""
+    converge(server)
+    server.calls.clear()
+    state = converge(server)
+    assert server.writes == []
+    assert state.actions == []
+    assert (state.before, state.after) == ({}, {})
+    assert [path.split("?")[0] for _, path, _ in server.calls] == [
+        "/_cluster/health",
+        "/_security/role",
+        "/_security/user",
+        *["/_security/_authenticate"] * len(USERS),
+        "/_ilm/policy",
+    ]
+
+
+def test_check_mode_tells_the_same_and_writes_nothing(server: Elasticsearch) -> None:
+    """Also on a new cluster, where nobody of the wanted is there yet."""
+    wanted = converge(server, check_mode=True)
+    assert server.writes == []
+    assert converge(server).actions == wanted.actions
+
+
+def test_diff_shows_no_secret(server: Elasticsearch) -> None:
+    """Not the old ones, not the new ones."""
+    state = converge(server)
+    text = json.dumps([state.before, state.after, state.actions])
+    for secret in (REAL, BOOTSTRAP, *(user["password"] for user in USERS)):
+        assert secret not in text
+
+
+@pytest.mark.parametrize(
+    ("damage", "mended"),
+    [
+        (lambda server: server.roles["disk_guard"].update(cluster=["all"]), "write role disk_guard"),
+        (lambda server: server.roles["disk_guard"].update(run_as=["elastic"]), "write role disk_guard"),
+        (
+            lambda server: server.roles["filebeat_writer"]["indices"].append({"names": ["x"], "privileges": ["read"]}),
+            "write role filebeat_writer",
+        ),
+        (lambda server: server.users["disk_guard"].update(roles=["superuser"]), "write user disk_guard"),
+        (lambda server: server.passwords.update(disk_guard="other"), "set the password of disk_guard"),
+        (lambda server: server.policies["logs"]["phases"].pop("delete"), "write lifecycle policy logs"),
+        (lambda server: server.users.pop("filebeat_writer"), "add user filebeat_writer"),
+    ],
+)
+def test_what_somebody_changed_is_put_right(server: Elasticsearch, damage: Any, mended: str) -> None:
+    """With one write, and the run after it has nothing to do."""
+    converge(server)
+    for name, role in server.roles.items():
+        server.roles[name] = json.loads(json.dumps(role))
+    server.policies = json.loads(json.dumps(server.policies))
+    damage(server)
+    assert converge(server).actions == [mended]
+    assert converge(server).actions == []
+
+
+def test_a_disabled_user_comes_back_with_its_password(server: Elasticsearch) -> None:
+    """Whether the password fits cannot be asked, so it is set."""
+    converge(server)
+    server.users["disk_guard"]["enabled"] = False
+    server.passwords["disk_guard"] = "other"
+    assert converge(server).actions == ["write user disk_guard", "set the password of disk_guard"]
+    assert converge(server).actions == []
+
+
+def test_a_wrong_password_of_elastic_is_told_apart_from_a_slow_start(server: Elasticsearch) -> None:
+    """It is refused only after a while, because a starting node refuses the right one, too."""
+    server.passwords["elastic"] = "what somebody else chose"
+    client = elasticsearch_state.Client(server.url, ssl.create_default_context())
+    now = iter(range(1000))
+    with pytest.raises(PermissionError):
+        elasticsearch_state.wait(client, [REAL, BOOTSTRAP], 120, clock=lambda: next(now), sleep=lambda _: None)
+    assert next(now) > elasticsearch_state.WRONG_AFTER_SECONDS
+    assert server.calls == []
+
+
+def test_waits_for_a_cluster_that_is_not_ready(server: Elasticsearch) -> None:
+    """A red cluster answers 408 in time; without a master it is 503."""
+    server.unwell = [503, 408, 408]
+    client = elasticsearch_state.Client(server.url, ssl.create_default_context())
+    slept: list[float] = []
+    assert elasticsearch_state.wait(client, [REAL, BOOTSTRAP], 60, sleep=slept.append) == "yellow"
+    assert len(slept) == 3
+    assert client.password == BOOTSTRAP
+
+
+def test_says_at_the_end_of_the_wait_what_was_answered(server: Elasticsearch) -> None:
+    """Not merely that the time is up."""
+    server.unwell = [503] * 100
+    client = elasticsearch_state.Client(server.url, ssl.create_default_context())
+    now = iter(range(1000))
+    with pytest.raises(elasticsearch_state.ElasticsearchError, match=r"not ready after 10 s: GET /_cluster/health.*503"):
+        elasticsearch_state.wait(client, [BOOTSTRAP], 10, clock=lambda: next(now), sleep=lambda _: None)
+
+
+def test_nobody_there_is_said_plainly() -> None:
+    """A refused connection names the URL."""
+    client = elasticsearch_state.Client("http://127.0.0.1:9", ssl.create_default_context())
+    with pytest.raises(elasticsearch_state.ElasticsearchError, match=r"http://127\.0\.0\.1:9 did not answer"):
+        client.call("GET", "/")
+
+
+class Module:
+    """As much of AnsibleModule as the module of the keystore uses, with the tool itself behind it."""
+
+    def __init__(self, folder: Path, entries: list[str] | None, *, check_mode: bool = False) -> None:
+        """Have a keystore with these entries, or none."""
+        self.params = {"program": "elasticsearch-keystore", "config_dir": str(folder)}
+        self.check_mode = check_mode
+        self.entries = entries
+        self.file = folder / "elasticsearch.keystore"
+        self.values: dict[str, str | None] = {}
+        self.commands: list[list[str]] = []
+        if entries is not None:
+            self.file.touch()
+
+    def run_command(self, command: list[str], *, data: str | None, **_: Any) -> tuple[int, str, str]:
+        """Do what the tool does."""
+        self.commands.append(command)
+        match command[1:]:
+            case ["list"]:
+                return 0, "\n".join(self.entries or []) + "\n", ""
+            case ["create"]:
+                self.entries = ["keystore.seed"]
+                self.file.touch()
+            case ["remove", name]:
+                assert self.entries is not None
+                self.entries.remove(name)
+            case ["add", "--stdin", name]:
+                assert self.entries is not None
+                self.entries.append(name)
+                self.values[name] = data
+        return 0, "", ""
+
+
+@pytest.mark.parametrize(
+    ("entries", "actions"),
+    [
+        (None, ["create the keystore", "add bootstrap.password"]),
+        (["keystore.seed"], ["add bootstrap.password"]),
+        (["keystore.seed", "bootstrap.password"], []),
+        (
+            ["autoconfiguration.password_hash", "keystore.seed"],
+            ["remove autoconfiguration.password_hash", "add bootstrap.password"],
+        ),
+    ],
+)
+@pytest.mark.parametrize("check_mode", [False, True])
+def test_keystore(tmp_path: Path, entries: list[str] | None, actions: list[str], *, check_mode: bool) -> None:
+    """The password is added where it is missing, by standard input, and what the package left is taken out."""
+    module = Module(tmp_path, entries and list(entries), check_mode=check_mode)
+    keystore = elasticsearch_keystore.Keystore(module)
+    keystore.ensure(BOOTSTRAP, data("8", "__elasticsearch_keystore_unwanted"))
+    assert keystore.actions == actions
+    assert not [word for command in module.commands for word in command if BOOTSTRAP in word]
+    if check_mode:
+        assert module.entries == entries
+    else:
+        assert sorted(module.entries or []) == ["bootstrap.password", "keystore.seed"]
+        assert module.values in ({}, {"bootstrap.password": BOOTSTRAP})
