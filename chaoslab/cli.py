@@ -1,0 +1,208 @@
+"""The command line: one subcommand per part."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+from chaoslab import experiment as experiments
+from chaoslab import judge, records, report, sampler
+from chaoslab.files import InputError, compact, read_object, write_text
+from chaoslab.guard import Limits, guard
+from chaoslab.observe import Options, observe
+
+PASS, RED, UNUSABLE = 0, 1, 2
+
+
+def say(text: str) -> None:
+    """Print a line."""
+    sys.stdout.write(f"{text}\n")
+
+
+def run_observe(options: argparse.Namespace) -> int:
+    """Vote and read until told to stop."""
+    names = vars(options).keys() - {"run", "command"}
+    say(observe(Options(**{name: getattr(options, name) for name in names})))
+    return PASS
+
+
+def run_sample(options: argparse.Namespace) -> int:
+    """Sample the cluster."""
+    return sampler.sample(options)
+
+
+def run_guard(options: argparse.Namespace) -> int:
+    """Watch a run."""
+    limits = Limits(options.status, options.max_outage, options.seconds, options.violations, options.stop_file)
+    if found := guard(limits):
+        say(f"guardrail: {found}")
+        return RED
+    return PASS
+
+
+def run_event(options: argparse.Namespace) -> int:
+    """Append an event."""
+    line: dict[str, object] = {"time": time.time() if options.time is None else options.time}
+    for name in ("kind", "text", "name", "status", "duration", "host"):
+        if getattr(options, name) is not None:
+            line[name] = getattr(options, name)
+    try:
+        with options.file.open("a", encoding="utf-8") as file:
+            file.write(compact(line) + "\n")
+    except OSError as error:
+        raise InputError(f"{options.file}: {error.strerror}") from error
+    return PASS
+
+
+def run_sql(_options: argparse.Namespace) -> int:
+    """Print the statement."""
+    sys.stdout.write(resources.files("chaoslab").joinpath("node_state.sql").read_text(encoding="utf-8"))
+    return PASS
+
+
+def run_validate(options: argparse.Namespace) -> int:
+    """Check experiments."""
+    code = PASS
+    for found in experiments.load_all(options.paths):
+        if isinstance(found, InputError):
+            sys.stderr.write(f"{found}\n")
+            code = UNUSABLE
+        else:
+            say(f"{found.name}: valid: {found.title}")
+    return code
+
+
+def run_judge(options: argparse.Namespace) -> int:
+    """Judge a run and write its journal."""
+    experiment = experiments.load(options.experiment)
+    nodes: dict[str, list[Path]] = {}
+    for name, path in options.node:
+        nodes.setdefault(name, []).append(Path(path))
+    evidence = judge.Evidence(
+        votes=records.load_requests(options.votes, "votes"),
+        reads=records.load_requests(options.reads, "reads"),
+        samples=records.load_samples(options.samples, options.samples_offset) if options.samples else [],
+        events=records.load_events(options.events),
+        after={name: records.load_contents(paths) for name, paths in nodes.items()},
+        before=records.load_contents(options.before) if options.before else None,
+        alone=options.alone,
+    )
+    verdict = judge.judge(experiment, evidence)
+    found = judge.journal(experiment, evidence, verdict)
+    write_text(options.journal, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    say(judge.summary(experiment, verdict))
+    return PASS if verdict.holds else RED
+
+
+def run_report(options: argparse.Namespace) -> int:
+    """Write the page of one run."""
+    write_text(options.out, report.page(report.checked(read_object(options.journal), options.journal)))
+    return PASS
+
+
+def run_index(options: argparse.Namespace) -> int:
+    """Write the page of many runs."""
+    found = [(path, report.checked(read_object(path), path)) for path in options.journals]
+    write_text(options.out, report.index(found, options.out.parent))
+    return PASS
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of all subcommands."""
+    top = argparse.ArgumentParser(prog="chaoslab", description="Parts of a chaos experiment on the voting site.")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, run: object, text: str) -> argparse.ArgumentParser:
+        found = commands.add_parser(name, help=text, description=text)
+        found.set_defaults(run=run)
+        return found
+
+    _observe_arguments(
+        command("observe", run_observe, "Vote and read on a fixed schedule, and write down every answer.")
+    )
+    sampler.add_arguments(command("sample", run_sample, "Sample the databases' roles five times a second."))
+
+    add = command("guard", run_guard, "Watch a run; exit with 1 as soon as it must be cut short.").add_argument
+    add("--status", type=Path, required=True, metavar="FILE", help="status file of observe")
+    add("--max-outage", type=float, required=True, metavar="SECONDS", help="longest time without a confirmed vote")
+    add("--seconds", type=float, required=True, metavar="SECONDS", help="how long to watch")
+    add("--violations", type=Path, metavar="FILE", help="guardrail file of sample; that it exists is enough")
+    add("--stop-file", type=Path, metavar="FILE", help="end, with 0, when this file appears")
+
+    add = command("event", run_event, "Append an event to a file of JSON lines.").add_argument
+    add("--file", type=Path, required=True, metavar="FILE", help="where to")
+    add("--kind", choices=records.EVENT_KINDS, required=True, help="what kind of event")
+    add("--text", required=True, help="what happened, for the reader of the report")
+    add("--name", help="name of the activity in the experiment's file")
+    add("--status", choices=("succeeded", "failed"), help="how it went (succeeded)")
+    add("--time", type=float, metavar="SECONDS", help="when it began, in seconds since 1970 (now)")
+    add("--duration", type=float, metavar="SECONDS", help="how long it took")
+    add("--host", help="the host it was done to")
+
+    command("sql", run_sql, "Print the statement that reads a database's ledger and tallies for judge.")
+
+    add = command("validate", run_validate, "Check experiments; exit with 2 when one is wrong.").add_argument
+    add("paths", type=Path, nargs="+", metavar="PATH", help="a file, or a directory of *.yml")
+
+    _judge_arguments(
+        command("judge", run_judge, "Judge a run: 0 every budget holds, 1 one does not, 2 unusable input.")
+    )
+
+    add = command("report", run_report, "Make a self-contained HTML page of a journal.").add_argument
+    add("journal", type=Path, metavar="JOURNAL", help="journal.json of judge")
+    add("--out", type=Path, required=True, metavar="FILE", help="the page")
+
+    add = command("index", run_index, "Make a page with every figure of many journals against its budget.").add_argument
+    add("journals", type=Path, nargs="+", metavar="JOURNAL", help="journals; the page links to report.html beside each")
+    add("--out", type=Path, required=True, metavar="FILE", help="the page")
+    return top
+
+
+def _observe_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--url", required=True, type=lambda text: text.rstrip("/"), help="address of the site, without /polls/")
+    add("--ca-file", type=Path, metavar="FILE", help="authority that signed the site's certificate (the system's)")
+    add("--rate", type=float, default=20.0, metavar="N", help="votes per second (%(default)g)")
+    add("--read-rate", type=float, default=20.0, metavar="N", help="pages per second (%(default)g)")
+    add("--votes", type=Path, required=True, metavar="FILE", help="one line of JSON per vote")
+    add("--reads", type=Path, required=True, metavar="FILE", help="one line of JSON per page")
+    add("--status", type=Path, metavar="FILE", help="counts and longest gap, rewritten every 0.2 s")
+    add("--stop-file", type=Path, metavar="FILE", help="send nothing more when this file appears")
+    add(
+        "--max-seconds", type=float, default=900.0, metavar="SECONDS", help="send nothing more after this (%(default)g)"
+    )
+    add("--question", type=int, default=1, metavar="ID", help="the question to vote on (%(default)s)")
+    add("--timeout", type=float, default=60.0, metavar="SECONDS", help="how long to wait for an answer (%(default)g)")
+
+
+def _judge_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--experiment", type=Path, required=True, metavar="FILE", help="the experiment's file")
+    add("--votes", type=Path, required=True, metavar="FILE", help="votes of observe")
+    add("--reads", type=Path, required=True, metavar="FILE", help="reads of observe")
+    add("--samples", type=Path, metavar="FILE", help="samples of sample")
+    add(
+        "--samples-offset", type=float, default=0.0, metavar="SECONDS", help="to add to the clock of the sampler's host"
+    )
+    add("--events", type=Path, required=True, metavar="FILE", help="events as JSON lines")
+    add("--before", type=Path, action="append", metavar="FILE", help="what the primary held before the first vote")
+    text = "what a database holds after the last vote (see sql); repeat"
+    add("--node", type=sampler.node, action="append", required=True, metavar="NAME=FILE", help=text)
+    add("--alone", action="store_true", help="nobody else voted: take votes of others as unexpected")
+    add("--journal", type=Path, required=True, metavar="FILE", help="the journal to write")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a subcommand; return its exit code, 2 for unusable input."""
+    options = parser().parse_args(arguments)
+    try:
+        code: int = options.run(options)
+    except InputError as error:
+        sys.stderr.write(f"{options.command}: {error}\n")
+        return UNUSABLE
+    return code

@@ -1,0 +1,369 @@
+"""The verdict: figures against budgets, and the journal that holds both."""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from chaoslab import __version__, figures
+from chaoslab.experiment import Experiment
+from chaoslab.files import InputError
+from chaoslab.ledger import Attempt, Check, Contents, Run, check
+from chaoslab.records import Event, Request, RequestLog
+from chaoslab.sampler import Sample
+
+KEY = "chaoslab"
+UNAVAILABLE = 503
+# A voter that was late by more than this (seconds) was itself too slow; gaps may then look longer than they were.
+LATE_SECONDS = 0.5
+SHOWN_TOKENS = 20
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything that a run left behind."""
+
+    votes: RequestLog
+    reads: RequestLog
+    samples: Sequence[Sample]
+    events: Sequence[Event]
+    after: Mapping[str, Contents]
+    before: Contents | None = None
+    alone: bool = False
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A figure against its budget, both as a reader should see them."""
+
+    key: str
+    title: str
+    measured: str
+    budget: str
+    holds: bool
+
+
+@dataclass
+class Verdict:
+    """The rules, the figures they come from, and remarks for whoever reads them."""
+
+    rules: list[Rule]
+    figures: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def holds(self) -> bool:
+        """Whether every budget holds."""
+        return all(rule.holds for rule in self.rules)
+
+    @property
+    def broken(self) -> list[Rule]:
+        """The rules that do not hold."""
+        return [rule for rule in self.rules if not rule.holds]
+
+
+def seconds(value: float | None) -> str:
+    """Write a duration for people."""
+    return "never" if value is None else f"{value:.2f} s" if value < 1 else f"{value:.1f} s"
+
+
+def inject_time(events: Iterable[Event]) -> float:
+    """Return when the first fault was injected; raise InputError when none was."""
+    times = [event.time for event in events if event.kind == "inject"]
+    if not times:
+        raise InputError("events: nothing was injected, so there is nothing to judge")
+    return min(times)
+
+
+def judge(experiment: Experiment, evidence: Evidence) -> Verdict:
+    """Judge a run; raise InputError when the evidence does not cover it."""
+    votes, inject = evidence.votes, inject_time(evidence.events)
+    if not evidence.after:
+        raise InputError("no database's contents were given")
+    if not votes.begin <= inject <= votes.end:
+        raise InputError("votes: no vote was sent around the time of the fault")
+    ledger = check_ledger(evidence)
+    found = measure(evidence, ledger, inject)
+    rules = [
+        *_vote_rules(experiment, evidence, found),
+        *_ledger_rules(ledger),
+        *_cluster_rules(experiment, evidence, found),
+    ]
+    return Verdict(rules, found, list(_notes(evidence, found, ledger)))
+
+
+def check_ledger(evidence: Evidence) -> Check:
+    """Check the ledger of every node against the votes of the run."""
+    log = evidence.votes
+    attempts = tuple(Attempt(vote.token, vote.choice, vote.outcome) for vote in log.requests)
+    return check(Run(attempts, log.mark, log.complete, evidence.alone), evidence.before, evidence.after)
+
+
+def measure(evidence: Evidence, ledger: Check, inject: float) -> dict[str, Any]:
+    """Return every figure by name; times relative to the first fault, in seconds."""
+    votes, reads, samples = evidence.votes.requests, evidence.reads.requests, evidence.samples
+    found_gaps = figures.gaps(votes, evidence.votes.begin, evidence.votes.end)
+    gap = figures.longest(found_gaps)
+    heal = max((event.time for event in evidence.events if event.kind == "heal"), default=None)
+    proofs = Counter(finding.kind for finding in figures.findings(samples))
+    parts = figures.split(gap, samples)
+    calm = [one.seconds for one in found_gaps if one.end <= inject]
+    return {
+        "outage": {
+            "seconds": gap.seconds,
+            "begin": gap.begin - inject,
+            "end": gap.end - inject,
+            "open": gap.is_open,
+            "split": asdict(parts) if parts else None,
+            "longest_before_fault": max(calm, default=None),
+            "resumed": figures.resumed(votes, evidence.votes.rate),
+        },
+        "votes": _counts(votes) | {"late": max(vote.sent - vote.intended for vote in votes)},
+        "vote_seconds": figures.quantiles(vote.wait for vote in votes if vote.outcome == "ok"),
+        "reads": _counts(reads) | {"failed": sum(read.outcome != "ok" for read in reads)},
+        "read_seconds": figures.quantiles(read.wait for read in reads if read.outcome == "ok"),
+        "ledger": _ledger_figures(ledger),
+        "cluster": {
+            "sampled": len(samples),
+            "two_writable": proofs["violation"],
+            "stale_primary": proofs["stale"],
+            "promotions": figures.promotions(samples, inject),
+            "whole_after_heal": figures.whole_after(samples, inject if heal is None else heal),
+            "heal": None if heal is None else heal - inject,
+        },
+    }
+
+
+def _counts(requests: Sequence[Request]) -> dict[str, int]:
+    outcomes = Counter(request.outcome for request in requests)
+    unavailable = sum(request.status == UNAVAILABLE for request in requests)
+    other = sum(request.outcome != "ok" and request.status != UNAVAILABLE for request in requests)
+    named = {name: outcomes[name] for name in ("ok", "info", "fail")}
+    return {"sent": len(requests), **named, "refused_503": unavailable, "failed_otherwise": other}
+
+
+def _ledger_figures(ledger: Check) -> dict[str, Any]:
+    names = ("lost", "lost_earlier", "unexpected", "altered", "foreign")
+    totals: dict[str, Any] = {name: len(ledger.union(name)) for name in names}
+    totals |= {"doubled": ledger.doubled, "landed": ledger.landed, "differing": len(ledger.differing)}
+    totals |= {"tally_difference": ledger.tally_difference}
+    nodes = {}
+    for name, node in sorted(ledger.nodes.items()):
+        nodes[name] = {
+            key: value if isinstance(value, int) else {"count": len(value), "tokens": list(value[:SHOWN_TOKENS])}
+            for key, value in asdict(node).items()
+            if key != "foreign"
+        }
+    return totals | {"nodes": nodes}
+
+
+def _vote_rules(experiment: Experiment, evidence: Evidence, found: Mapping[str, Any]) -> Iterator[Rule]:
+    budget, outage, votes, reads = experiment.budget, found["outage"], found["votes"], found["reads"]
+    allowed = f"{budget.outage_seconds:g} s"
+    if budget.outage_seconds < budget.resolution_seconds:
+        allowed += f" (gaps up to {budget.resolution_seconds:g} s are the pulse of the votes)"
+    # Clocks give times to within a microsecond; a budget is not broken by less.
+    within = outage["seconds"] <= budget.longest_gap + 1e-6
+    yield Rule("outage", "Longest time without a confirmed vote", seconds(outage["seconds"]), allowed, within)
+    state = "yes" if outage["resumed"] else "no"
+    yield Rule("resumed", "Votes are confirmed again at the end", state, "yes", bool(outage["resumed"]))
+    failed = votes["failed_otherwise"]
+    if budget.failed_votes == "none":
+        refused = votes["refused_503"]
+        text = f"{refused + failed} ({refused} asked to send again, {failed} otherwise)" if refused + failed else "0"
+        yield Rule("failed_votes", "Failed votes", text, "0", refused + failed == 0)
+    else:
+        text = f"{failed} failed, {votes['refused_503']} asked to send again"
+        yield Rule("failed_votes", "Failed votes", text, "0 failed; asking to send again (503) is allowed", failed == 0)
+    within = reads["failed"] <= budget.failed_reads
+    yield Rule(
+        "failed_reads", "Failed page views", f"{reads['failed']} of {reads['sent']}", f"{budget.failed_reads}", within
+    )
+    if not evidence.votes.complete or not evidence.reads.complete:
+        yield Rule("observed", "The voter ran to its end", "no, it was killed", "yes", holds=False)
+
+
+def _ledger_rules(ledger: Check) -> Iterator[Rule]:
+    lost, earlier = len(ledger.union("lost")), len(ledger.union("lost_earlier"))
+    titles = {
+        "lost": ("Confirmed votes lost", lost + earlier),
+        "doubled": ("Votes counted twice", ledger.doubled),
+        "unexpected": ("Votes that nobody cast", len(ledger.union("unexpected"))),
+        "altered": ("Votes counted for another choice", len(ledger.union("altered"))),
+        "tally": ("Votes by which tally and ledger differ", ledger.tally_difference),
+        "differing": ("Votes by which the databases differ", len(ledger.differing)),
+    }
+    for key, (title, count) in titles.items():
+        yield Rule(key, title, str(count), "0", count == 0)
+
+
+def _cluster_rules(experiment: Experiment, evidence: Evidence, found: Mapping[str, Any]) -> Iterator[Rule]:
+    budget, cluster = experiment.budget, found["cluster"]
+    if evidence.samples:
+        count = cluster["two_writable"]
+        yield Rule("two_writable", "Moments with two writable databases", str(count), "0", count == 0)
+        if budget.rejoin_seconds is not None:
+            took = cluster["whole_after_heal"]
+            within = took is not None and took <= budget.rejoin_seconds
+            title = "Both databases whole again after the fault was healed"
+            yield Rule("rejoin", title, seconds(took), f"{budget.rejoin_seconds:g} s", within)
+        if budget.promotion != "allowed":
+            count = cluster["promotions"]
+            holds = (count > 0) == (budget.promotion == "required")
+            yield Rule("promotion", "Takeovers by another database", str(count), budget.promotion, holds)
+    elif budget.rejoin_seconds is not None or budget.promotion != "allowed":
+        yield Rule("sampled", "The databases were sampled", "no", "yes", holds=False)
+    for kind, title in (("steady-before", "Steady state before"), ("steady-after", "Steady state after")):
+        state = steady_state(experiment, evidence.events, kind)
+        if state is None:
+            continue
+        wrong = [probe["activity"]["name"] for probe in state["probes"] if not probe["tolerance_met"]]
+        yield Rule(kind, title, f"not met: {'; '.join(wrong)}" if wrong else "met", "met", not wrong)
+    for event in evidence.events:
+        if event.kind == "guardrail":
+            yield Rule("guardrail", "Run cut short by a guardrail", event.text, "no", holds=False)
+
+
+def _notes(evidence: Evidence, found: Mapping[str, Any], ledger: Check) -> Iterator[str]:
+    if found["votes"]["late"] > LATE_SECONDS:
+        yield (
+            f"The voter itself was up to {seconds(found['votes']['late'])} late: this machine was busy, and waits and "
+            "gaps may look longer than they were."
+        )
+    if stale := found["cluster"]["stale_primary"]:
+        yield (
+            f"A database that had been frozen believed in its old lease for a moment after it woke ({stale} samples). "
+            "It could not confirm votes then."
+        )
+    if foreign := len(ledger.union("foreign")):
+        yield f"{foreign} votes were cast by somebody else meanwhile; the tally has them."
+    if evidence.before is None:
+        yield "The ledger was not read before the run, so votes from before could not be missed."
+    if unknown := found["votes"]["info"]:
+        yield f"Of {unknown} votes whose voter was not told the outcome, {ledger.landed} count. Sent again, all do."
+
+
+def steady_state(experiment: Experiment, events: Iterable[Event], kind: str) -> dict[str, Any] | None:
+    """Return a steady state as Chaos Toolkit's journal has it, or None when it was not looked at."""
+    hypothesis = experiment.content["steady-state-hypothesis"]
+    known = {probe["name"]: probe for probe in hypothesis["probes"]}
+    probes = []
+    for event in events:
+        if event.kind == kind:
+            met = event.status == "succeeded"
+            activity = known.get(event.name, {"type": "probe", "name": event.name or event.text})
+            probes.append(_run(activity, event) | {"tolerance_met": met})
+    return {"steady_state_met": all(probe["tolerance_met"] for probe in probes), "probes": probes} if probes else None
+
+
+def iso(time: float) -> str:
+    """Write a time as Chaos Toolkit does: UTC without a zone."""
+    return datetime.fromtimestamp(time, UTC).replace(tzinfo=None).isoformat()
+
+
+def _run(activity: Mapping[str, Any], event: Event) -> dict[str, Any]:
+    return {
+        "activity": dict(activity),
+        "output": event.text if event.output is None else event.output,
+        "status": event.status,
+        "start": iso(event.time),
+        "end": iso(event.time + event.duration),
+        "duration": event.duration,
+    } | ({"host": event.host} if event.host else {})
+
+
+def journal(experiment: Experiment, evidence: Evidence, verdict: Verdict) -> dict[str, Any]:
+    """Return the journal: Chaos Toolkit's keys, and ours under one key of their own."""
+    events = evidence.events
+    known = {one["name"]: one for part in ("method", "rollbacks") for one in experiment.content[part]}
+
+    def runs(*kinds: str) -> list[dict[str, Any]]:
+        nameless = {"type": "action"}
+        found = [event for event in events if event.kind in kinds]
+        return [_run(known.get(event.name, nameless | {"name": event.name or event.text}), event) for event in found]
+
+    after = steady_state(experiment, events, "steady-after")
+    cut = any(event.kind == "guardrail" for event in events)
+    begin = min([evidence.votes.begin, *(event.time for event in events)])
+    last = max([*(event.time + event.duration for event in events), *(vote.done for vote in evidence.votes.requests)])
+    return {
+        "chaoslib-version": f"chaoslab {__version__}",
+        "platform": platform.platform(),
+        "node": platform.node(),
+        "experiment": dict(experiment.content),
+        "start": iso(begin),
+        "status": "aborted" if cut else "completed",
+        "deviated": not verdict.holds,
+        "steady_states": {"before": steady_state(experiment, events, "steady-before"), "after": after, "during": []},
+        "run": runs("inject", "heal"),
+        "rollbacks": runs("rollback"),
+        "end": iso(last),
+        "duration": last - begin,
+        KEY: {
+            "name": experiment.name,
+            "verdict": "pass" if verdict.holds else "fail",
+            "summary": summary(experiment, verdict),
+            "rules": [asdict(rule) for rule in verdict.rules],
+            "figures": verdict.figures,
+            "notes": verdict.notes,
+            "budget": asdict(experiment.budget),
+            "timeline": timeline(evidence),
+        },
+    }
+
+
+def timeline(evidence: Evidence) -> dict[str, Any]:
+    """Return what the report draws: columns of numbers, times in seconds from the first fault."""
+    zero = inject_time(evidence.events)
+
+    def columns(log: RequestLog) -> dict[str, Any]:
+        return {
+            "rate": log.rate,
+            "begin": round(log.begin - zero, 3),
+            "intended": [round(one.intended - zero, 3) for one in log.requests],
+            "done": [round(one.done - zero, 3) for one in log.requests],
+            "status": [one.status for one in log.requests],
+            "outcome": [one.outcome for one in log.requests],
+        }
+
+    return {
+        "votes": columns(evidence.votes),
+        "reads": columns(evidence.reads),
+        "segments": [
+            asdict(one) | {"begin": round(one.begin - zero, 3), "end": round(one.end - zero, 3)}
+            for one in figures.segments(evidence.samples)
+        ],
+        "events": [
+            {
+                "time": round(one.time - zero, 3),
+                "kind": one.kind,
+                "text": one.text,
+                "host": one.host,
+                "status": one.status,
+            }
+            for one in evidence.events
+        ],
+    }
+
+
+def summary(experiment: Experiment, verdict: Verdict) -> str:
+    """Return the one line that a play prints."""
+    found = verdict.figures
+    outage, ledger, votes, reads, cluster = (found[name] for name in ("outage", "ledger", "votes", "reads", "cluster"))
+    budget = experiment.budget.outage_seconds
+    parts = [
+        f"longest time without a confirmed vote {seconds(outage['seconds'])} (budget {budget:g} s)",
+        f"{ledger['lost'] + ledger['lost_earlier']} lost, {ledger['doubled']} doubled of {votes['ok']} confirmed",
+        f"{votes['refused_503']} asked to send again, {votes['failed_otherwise']} failed",
+        f"{reads['failed']} of {reads['sent']} reads failed",
+    ]
+    if experiment.budget.rejoin_seconds is not None:
+        parts.append(f"whole again {seconds(cluster['whole_after_heal'])} after the heal")
+    if verdict.holds:
+        return f"PASS {experiment.name}: {'; '.join(parts)}"
+    wrong = "; ".join(f"{rule.title.lower()}: {rule.measured} (budget {rule.budget})" for rule in verdict.broken)
+    return f"FAIL {experiment.name}: {wrong} | {'; '.join(parts)}"

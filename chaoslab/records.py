@@ -1,0 +1,195 @@
+"""What voter, sampler, databases and engine wrote down, as data. All times are wall-clock seconds since 1970.
+
+Durations within one file come from its monotonic clock: its anchor says where that clock's zero lies.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from chaoslab.files import InputError, read_lines, read_text
+from chaoslab.ledger import Contents, Row, Tally
+from chaoslab.sampler import Sample
+
+EVENT_KINDS = (
+    "steady-before",  # a probe of the steady state, before anything is touched; its status says how it went
+    "inject",  # an action of the method
+    "heal",  # a fault is gone
+    "rollback",  # an action of the rollbacks
+    "steady-after",  # a probe of the steady state, at the end
+    "guardrail",  # the run was cut short; the text says why
+    "note",  # anything worth a mark on the time line
+)
+COLUMNS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One vote or page. status is 0 without an answer; token and choice are those of a vote."""
+
+    number: int
+    intended: float
+    sent: float
+    done: float
+    status: int
+    outcome: str
+    token: str = ""
+    choice: int = 0
+    error: str = ""
+
+    @property
+    def wait(self) -> float:
+        """Seconds between when it was due and its answer, so that a late start counts as waiting."""
+        return self.done - self.intended
+
+
+@dataclass(frozen=True)
+class RequestLog:
+    """A file of requests. complete is False when its writer was killed."""
+
+    mark: str
+    rate: float
+    begin: float
+    requests: Sequence[Request]
+    complete: bool
+
+    @property
+    def end(self) -> float:
+        """When the last request was due."""
+        return max((request.intended for request in self.requests), default=self.begin)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that the engine did or found."""
+
+    time: float
+    kind: str
+    text: str
+    name: str = ""
+    status: str = "succeeded"
+    duration: float = 0.0
+    host: str = ""
+    output: Any = field(default=None, compare=False)
+
+
+def moment(value: object) -> float:
+    """Return a time as seconds since 1970, from a number or an ISO 8601 text; raise ValueError for anything else."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    try:
+        return float(str(value))
+    except ValueError:
+        found = datetime.fromisoformat(str(value))
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+
+
+def load_requests(path: Path, kind: str) -> RequestLog:
+    """Read votes or reads; raise InputError when the file is not of that kind, or holds no request."""
+    anchor: dict[str, Any] = {}
+    requests: list[Request] = []
+    complete = False
+    zero = math.nan
+    for where, line in read_lines(path):
+        try:
+            if "anchor" in line:
+                anchor = line["anchor"]
+                zero = float(anchor["wall"])
+            elif "end" in line:
+                complete = True
+            else:
+                requests.append(_request(line, zero))
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{where}: is no line of {kind}: {error!r}") from error
+    if anchor.get("kind") != kind:
+        raise InputError(f"{path}: holds {anchor.get('kind', 'no anchor')}, not {kind}")
+    if not requests:
+        raise InputError(f"{path}: holds no request")
+    if math.isnan(requests[0].done):
+        raise InputError(f"{path}: its first line is no anchor")
+    requests.sort(key=lambda request: request.number)
+    return RequestLog(str(anchor["mark"]), float(anchor["rate"]), float(anchor["wall"]), requests, complete)
+
+
+def _request(line: dict[str, Any], zero: float) -> Request:
+    intended, sent, done = (zero + float(line[name]) for name in ("intended", "sent", "done"))
+    if line["outcome"] not in {"ok", "fail", "info"}:
+        raise ValueError(f"outcome {line['outcome']!r}")
+    return Request(
+        int(line["n"]),
+        intended,
+        sent,
+        done,
+        int(line["status"]),
+        str(line["outcome"]),
+        str(line.get("token", "")),
+        int(line.get("choice", 0)),
+        str(line.get("error", "")),
+    )
+
+
+def load_samples(path: Path, offset: float = 0.0) -> list[Sample]:
+    """Read samples in the order of their answers; `offset` seconds are added to the clock of the sampler's host."""
+    zero: float | None = None
+    samples = []
+    names = {one.name for one in fields(Sample)}
+    for where, line in read_lines(path):
+        if "anchor" in line:
+            zero = float(line["anchor"]["wall"]) + offset
+        elif "node" in line:
+            if zero is None or not line.keys() <= names:
+                raise InputError(f"{where}: is no sample")
+            line["asked"] += zero
+            line["answered"] += zero
+            samples.append(Sample(**line))
+    if not samples:
+        raise InputError(f"{path}: holds no sample")
+    return sorted(samples, key=lambda sample: sample.answered)
+
+
+def load_contents(paths: Iterable[Path]) -> Contents:
+    """Read what one database holds: rows `token|choice|created` and `choice|votes|opening`, in one file or several."""
+    rows: list[Row] = []
+    tallies: dict[int, Tally] = {}
+    names = []
+    for path in paths:
+        names.append(str(path))
+        for number, line in enumerate(read_text(path).splitlines(), 1):
+            if not line.strip():
+                continue
+            columns = line.split("|")
+            if len(columns) != COLUMNS:
+                raise InputError(f"{path}:{number}: has {len(columns)} columns, not {COLUMNS}")
+            try:
+                if columns[0].isdecimal():
+                    tallies[int(columns[0])] = Tally(int(columns[1]), int(columns[2]))
+                else:
+                    rows.append(Row(str(UUID(columns[0])), int(columns[1])))
+            except ValueError as error:
+                raise InputError(f"{path}:{number}: is neither a vote nor a tally: {error}") from error
+    if not tallies:
+        raise InputError(f"{' '.join(names)}: holds no tally")
+    return Contents(tuple(rows), tallies)
+
+
+def load_events(path: Path) -> list[Event]:
+    """Read the engine's events in the order of time; raise InputError for one without time, kind or text."""
+    events = []
+    for where, line in read_lines(path):
+        try:
+            known = {name: line[name] for name in ("name", "status", "host", "output") if name in line}
+            event = Event(
+                moment(line["time"]), line["kind"], str(line["text"]), duration=float(line.get("duration", 0)), **known
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{where}: is no event: {error!r}") from error
+        if event.kind not in EVENT_KINDS:
+            raise InputError(f"{where}: kind is {event.kind!r}, not one of {', '.join(EVENT_KINDS)}")
+        events.append(event)
+    return sorted(events, key=lambda event: event.time)

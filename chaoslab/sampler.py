@@ -1,0 +1,283 @@
+"""Samples of the database cluster: who is primary on which timeline, who replicates, five times a second.
+
+Standard library only and one file, so that it can be copied to any host whose certificate the databases accept and
+run there by the system's Python 3.11:
+
+    python3 sampler.py --node postgres-1=192.0.2.12 --node postgres-2=192.0.2.13 --out samples.jsonl
+
+Each node has a thread of its own, so that one that does not answer does not delay the others. It is asked for
+`/leader` of Patroni's REST interface: the status says whether the node holds the leader's lease, the body what
+PostgreSQL does. HAProxy sends votes to whom holds the lease.
+
+Lines of the output: an anchor with the wall-clock time of time 0, then one line per answer (or missing answer), its
+times in seconds since then on a monotonic clock, then a line that says why it ended.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import os
+import signal
+import ssl
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+PORT = 8008
+IDENTITY = Path("/etc/ssl/site")
+# A node that was silent for this long may have been frozen, and is given GRACE_SECONDS to notice what it missed.
+SILENCE_SECONDS = 1.0
+GRACE_SECONDS = 2.0
+REMEMBERED = 64
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One answer of one node. Times in seconds, positions in bytes of WAL; None is "not said"."""
+
+    node: str
+    asked: float
+    answered: float
+    lease: bool = False
+    role: str | None = None
+    state: str | None = None
+    timeline: int | None = None
+    position: int | None = None
+    replication_state: str | None = None
+    sync_standby: bool = False
+    standbys: dict[str, str] = field(default_factory=dict)
+    error: str | None = None
+
+    @property
+    def writable(self) -> bool:
+        """Whether the node is primary and holds the lease, so that votes are sent to it."""
+        return self.lease and self.role == "primary"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Two nodes writable at the same time: a violation, or the stale belief of one that had been frozen."""
+
+    time: float
+    kind: str
+    nodes: tuple[str, str]
+    timelines: tuple[int | None, int | None]
+
+
+class Watch:
+    """Finds two writable nodes in a stream of samples.
+
+    Two answers of one round prove nothing: the first node may have stepped down before the second took over. Proof is
+    a sandwich: one node answered "writable" before the other was asked and again after the other had answered, with no
+    other answer between, while the other answered "writable", too.
+
+    One case is no violation but the known price of a lease: a primary that was frozen wakes up and believes for a
+    moment in its old lease. It cannot confirm a vote, since its standby has left it. It is told by its silence just
+    before and by its older timeline, and is reported as "stale" for GRACE_SECONDS, after that as a violation.
+    """
+
+    def __init__(self) -> None:
+        """Begin with no sample seen."""
+        self._since: dict[str, float] = {}
+        self._writable: dict[str, deque[Sample]] = {}
+        self._heard: dict[str, float] = {}
+        self._back: dict[str, float] = {}
+
+    def feed(self, sample: Sample) -> Finding | None:
+        """Take the next sample, in the order of answers; return what it proves."""
+        if sample.error is None:
+            heard = self._heard.get(sample.node, sample.asked)
+            if sample.answered - heard > SILENCE_SECONDS:
+                self._back[sample.node] = sample.answered
+            self._heard[sample.node] = sample.answered
+        if not sample.writable:
+            self._since.pop(sample.node, None)
+            return None
+        self._since.setdefault(sample.node, sample.answered)
+        self._writable.setdefault(sample.node, deque(maxlen=REMEMBERED)).append(sample)
+        for other, seen in self._writable.items():
+            if other != sample.node:
+                for witness in seen:
+                    if self._since[sample.node] <= witness.asked and witness.answered <= sample.asked:
+                        return self._finding(sample, witness)
+        return None
+
+    def _finding(self, sample: Sample, witness: Sample) -> Finding:
+        """Tell a violation from a stale belief."""
+        older = min((sample, witness), key=lambda one: one.timeline or 0)
+        awake = sample.answered - self._back.get(older.node, float("-inf"))
+        stale = sample.timeline != witness.timeline and awake <= GRACE_SECONDS
+        # What was proved once is not proved again by the same witnesses.
+        self._writable[witness.node].clear()
+        self._since[sample.node] = sample.answered
+        nodes, timelines = (sample.node, witness.node), (sample.timeline, witness.timeline)
+        return Finding(sample.answered, "stale" if stale else "violation", nodes, timelines)
+
+
+def parse(node: str, asked: float, answered: float, status: int, body: bytes) -> Sample:
+    """Make a sample of an answer; one that is no JSON object becomes a sample with an error."""
+    try:
+        found: dict[str, Any] = json.loads(body)
+        xlog = found.get("xlog") or {}
+        position = xlog.get("location", xlog.get("replayed_location"))
+        return Sample(
+            node,
+            asked,
+            answered,
+            lease=status == http.client.OK,
+            role=found.get("role"),
+            state=found.get("state"),
+            timeline=found.get("timeline"),
+            position=position,
+            replication_state=found.get("replication_state"),
+            sync_standby=bool(found.get("sync_standby")),
+            standbys={
+                str(one.get("application_name")): str(one.get("sync_state")) for one in found.get("replication") or ()
+            },
+        )
+    except (ValueError, AttributeError, TypeError) as error:
+        return Sample(node, asked, answered, error=f"no answer of Patroni: {error}")
+
+
+class Sampler:
+    """The threads that ask and the files they write."""
+
+    def __init__(self, options: argparse.Namespace, out: IO[str]) -> None:
+        """Take parsed arguments and the open output; raise OSError for a missing certificate."""
+        self.options = options
+        self.out = out
+        self.trust = ssl.create_default_context(cafile=options.ca)
+        self.trust.load_cert_chain(options.cert, options.key)
+        self.lock = threading.Lock()
+        self.watch = Watch()
+        self.findings: list[Finding] = []
+        self.stopping = threading.Event()
+        self.reason = ""
+        self.begin = time.monotonic()
+
+    def now(self) -> float:
+        """Seconds since the begin."""
+        return time.monotonic() - self.begin
+
+    def ask(self, node: str, address: str) -> Sample:
+        """Ask one node once; a missing answer is a sample, too."""
+        asked = self.now()
+        connection = http.client.HTTPSConnection(address, PORT, timeout=self.options.timeout, context=self.trust)
+        try:
+            connection.request("GET", "/leader")
+            answer = connection.getresponse()
+            return parse(node, asked, self.now(), answer.status, answer.read())
+        except (OSError, http.client.HTTPException) as error:
+            return Sample(node, asked, self.now(), error=f"{type(error).__name__}: {error}")
+        finally:
+            connection.close()
+
+    def follow(self, node: str, address: str) -> None:
+        """Ask one node at every tick until the end; ticks that pass during an answer are left out."""
+        while not self.stopping.is_set():
+            self.record(self.ask(node, address))
+            interval = self.options.interval
+            self.stopping.wait(interval - self.now() % interval)
+
+    def record(self, sample: Sample) -> None:
+        """Write a sample, and at once what it proves."""
+        with self.lock:
+            self.write({key: value for key, value in asdict(sample).items() if value not in (None, False, {})})
+            if finding := self.watch.feed(sample):
+                self.findings.append(finding)
+                self.write({"finding": asdict(finding)})
+                if finding.kind == "violation" and self.options.violations:
+                    self.note(finding)
+
+    def note(self, finding: Finding) -> None:
+        """Write the guardrail file: it exists as soon as there is a violation."""
+        count = sum(one.kind == "violation" for one in self.findings)
+        found = asdict(finding) | {"wall": time.time(), "violations": count}
+        temporary = Path(f"{self.options.violations}.{os.getpid()}")
+        temporary.write_text(json.dumps(found) + "\n", encoding="utf-8")
+        temporary.replace(self.options.violations)
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Write one line, at once: a killed sampler loses nothing it has seen."""
+        rounded = {key: round(value, 6) if isinstance(value, float) else value for key, value in line.items()}
+        self.out.write(json.dumps(rounded, separators=(",", ":")) + "\n")
+        self.out.flush()
+
+    def stop(self, reason: str) -> None:
+        """End at the next tick."""
+        self.reason = self.reason or reason
+        self.stopping.set()
+
+    def run(self) -> None:
+        """Sample until the stop file, the time limit or a signal."""
+        nodes = dict(self.options.node)
+        anchor = {"wall": time.time() - self.now(), "kind": "samples", "interval": self.options.interval}
+        self.write({"anchor": anchor | {"nodes": sorted(nodes)}})
+        threads = [threading.Thread(target=self.follow, args=item, daemon=True) for item in nodes.items()]
+        for thread in threads:
+            thread.start()
+        while not self.stopping.wait(self.options.interval):
+            if self.options.stop_file and Path(self.options.stop_file).exists():
+                self.stop("stop-file")
+            if self.now() >= self.options.max_seconds:
+                self.stop("max-seconds")
+        for thread in threads:
+            thread.join(self.options.timeout + 1)
+        with self.lock:
+            self.write({"end": {"time": self.now(), "reason": self.reason}})
+
+
+def node(text: str) -> tuple[str, str]:
+    """Parse NAME=ADDRESS; raise ArgumentTypeError for anything else."""
+    name, _, address = text.partition("=")
+    if not name or not address:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=ADDRESS")
+    return name, address
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the sampler's arguments to a parser."""
+    add = parser.add_argument
+    add("--node", type=node, action="append", required=True, metavar="NAME=ADDRESS", help="a database host; repeat")
+    add("--out", required=True, metavar="FILE", help="samples as JSON lines; - is standard output")
+    add("--violations", metavar="FILE", help="guardrail file, written as soon as two nodes are writable at once")
+    add("--interval", type=float, default=0.2, metavar="SECONDS", help="time between two questions (%(default)s)")
+    add("--timeout", type=float, default=1.0, metavar="SECONDS", help="how long to wait for an answer (%(default)s)")
+    add("--max-seconds", type=float, default=900.0, metavar="SECONDS", help="end after this (%(default)s)")
+    add("--stop-file", metavar="FILE", help="end when this file appears")
+    add("--ca", default=str(IDENTITY / "ca.crt"), metavar="FILE", help="certificate authority (%(default)s)")
+    add("--cert", default=str(IDENTITY / "host.crt"), metavar="FILE", help="certificate to show (%(default)s)")
+    add("--key", default=str(IDENTITY / "host.key"), metavar="FILE", help="its key (%(default)s)")
+
+
+def sample(options: argparse.Namespace) -> int:
+    """Run with parsed arguments; return 0, or 2 when a file cannot be used."""
+    try:
+        out = sys.stdout.fileno() if options.out == "-" else options.out
+        with open(out, "w", encoding="utf-8") as file:  # noqa: PTH123 - may be a descriptor
+            sampler = Sampler(options, file)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda *_: sampler.stop("signal"))
+            sampler.run()
+    except OSError as error:
+        sys.stderr.write(f"sampler: {error.filename or options.cert}: {error.strerror or error}\n")
+        return 2
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(prog="sampler.py", description="Sample the state of a Patroni cluster.")
+    add_arguments(parser)
+    return sample(parser.parse_args(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
