@@ -11,7 +11,7 @@ import vl_convert
 
 WIDTH = 980
 BIN_SECONDS = 0.1
-MOST_POINTS = 2500
+MOST_POINTS = 1500
 # Labels of one row of events do not stand nearer than this share of the width.
 LABEL_SHARE = 0.14
 
@@ -29,6 +29,7 @@ GREY, LIGHT, DARK = "#999999", "#D9D9D9", "#333333"
 
 ROLES = {
     "primary": BLUE,
+    "primary, alone": GREEN,
     "synchronous standby": SKY,
     "standby": "#B7DDF3",
     "being promoted": YELLOW,
@@ -108,7 +109,7 @@ def spec(ours: Mapping[str, Any], window: tuple[float, float]) -> Spec:
                 "symbolOpacity": 1,
                 "columns": 8,
             },
-            "title": {"anchor": "start", "fontSize": 13, "fontWeight": "bold", "offset": 6},
+            "title": {"anchor": "start", "frame": "group", "fontSize": 13, "fontWeight": "bold", "offset": 6},
         },
     }
 
@@ -191,7 +192,7 @@ def _roles(line: Mapping[str, Any], window: tuple[float, float]) -> Spec:
         begin, end = max(segment["begin"], window[0]), min(segment["end"], window[1])
         if begin < end:
             wide = (end - begin) > 0.05 * (window[1] - window[0])
-            label = f"timeline {segment['timeline']}" if segment["role"] == "primary" and wide else ""
+            label = f"timeline {segment['timeline']}" if segment["role"].startswith("primary") and wide else ""
             values.append({"t": begin, "t2": end, "node": segment["node"], "role": segment["role"], "label": label})
     present = [role for role in ROLES if any(value["role"] == role for value in values)]
     colour = {"domain": present, "range": [ROLES[role] for role in present]}
@@ -228,7 +229,7 @@ def _confirmed(ours: Mapping[str, Any], window: tuple[float, float]) -> Spec:
     bins = per_bin(times, window)
     top = max([1.0, *(one["n"] for one in bins)])
     y = {"field": "n", "type": "quantitative", "title": "votes / 100 ms", "axis": {"tickMinStep": 1, "tickCount": 4}}
-    y["scale"] = {"domain": [0, top * 1.35], "nice": False}
+    y["scale"] = {"domain": [0, top * 1.5], "nice": False}
     layers: list[Spec] = []
     if outage["seconds"] > budget["resolution_seconds"]:
         layers += list(_outage(outage, budget, window, top))
@@ -244,30 +245,26 @@ def _outage(
     """Shade the outage and draw its budget above it."""
     low, high = max(outage["begin"], window[0]), min(outage["end"], window[1])
     shade = [{"t": low, "t2": high}]
-    x = {"x": _x(window), "x2": {"field": "t2"}}
-    yield {"data": _values(shade), "mark": {"type": "rect", "color": ORANGE, "opacity": 0.25}, "encoding": x}
+    span = {"x": _x(window), "x2": {"field": "t2"}}
+    yield {"data": _values(shade), "mark": {"type": "rect", "color": ORANGE, "opacity": 0.25}, "encoding": span}
     end = outage["begin"] + budget["outage_seconds"]
     for value, row, colour, text in (
-        (outage["end"], 1.25, ORANGE, f"nothing confirmed for {outage['seconds']:.1f} s"),
-        (end, 1.1, GREEN, f"budget {budget['outage_seconds']:g} s"),
+        (outage["end"], 1.42, ORANGE, f"nothing confirmed for {outage['seconds']:.1f} s"),
+        (end, 1.2, GREEN, f"budget {budget['outage_seconds']:g} s"),
     ):
         bar = [{"t": low, "t2": min(max(value, low), window[1]), "n": top * row, "label": text}]
         y = {"field": "n", "type": "quantitative"}
         yield {
             "data": _values(bar),
             "mark": {"type": "rule", "strokeWidth": 4, "color": colour},
-            "encoding": x | {"y": y},
+            "encoding": span | {"y": y},
         }
-        style = {"type": "text", "align": "left", "dx": 5, "fontSize": 12, "color": DARK, "baseline": "middle"}
-        room = window[1] - bar[0]["t2"] > 0.2 * (window[1] - window[0])
-        place = "t2" if room else "t"
-        if not room:
-            style |= {"align": "right", "dx": -5}
-        yield {
-            "data": _values(bar),
-            "mark": style,
-            "encoding": {"x": _x(window, place), "y": y, "text": {"field": "label"}},
-        }
+        style: Spec = {"type": "text", "align": "left", "dx": 5, "fontSize": 12, "color": DARK, "baseline": "middle"}
+        # Beside the bar, or where that is not wide enough, below it.
+        beside = window[1] - bar[0]["t2"] > 0.2 * (window[1] - window[0])
+        style |= {} if beside else {"dx": 2, "dy": 10}
+        x = {"x": _x(window, "t2" if beside else "t")}
+        yield {"data": _values(bar), "mark": style, "encoding": x | {"y": y, "text": {"field": "label"}}}
 
 
 def points(log: Mapping[str, Any], window: tuple[float, float]) -> list[Spec]:
@@ -285,22 +282,20 @@ def points(log: Mapping[str, Any], window: tuple[float, float]) -> list[Spec]:
     return [row for row in rows if id(row) in kept or row["a"] != "confirmed" or row["w"] >= 0.3]  # noqa: PLR2004
 
 
-def _dots(values: list[Spec], window: tuple[float, float], colours: Mapping[str, str], *, legend: bool) -> Spec:
-    longest = max([1.0, *(value["w"] for value in values)])
+def _dots(values: list[Spec], window: tuple[float, float], colours: Mapping[str, str], least: float) -> Spec:
+    longest = max([least, *(value["w"] for value in values)])
     y = {"field": "w", "type": "quantitative", "title": "seconds", "axis": {"tickCount": 4}}
     y["scale"] = {"domain": [0, longest * 1.08], "nice": False}
     present = [name for name in colours if any(value["a"] == name for value in values)] or list(colours)[:1]
     scale = {"domain": present, "range": [colours[name] for name in present]}
-    colour: Spec = {"field": "a", "type": "nominal", "scale": scale}
-    if not legend:
-        colour["legend"] = None
-    mark = {"type": "circle", "size": 14, "opacity": 0.75}
+    colour = {"field": "a", "type": "nominal", "scale": scale}
+    mark = {"type": "circle", "size": 22, "opacity": 0.75}
     return {"data": _values(values), "mark": mark, "encoding": {"x": _x(window), "y": y, "color": colour}}
 
 
 def _waits(ours: Mapping[str, Any], window: tuple[float, float]) -> Spec:
     line = ours["timeline"]
-    dots = _dots(points(line["votes"], window), window, ANSWERS, legend=True)
+    dots = _dots(points(line["votes"], window), window, ANSWERS, 1.0)
     return {
         "title": "How long each voter waited, by when they voted",
         "width": WIDTH,
@@ -318,6 +313,6 @@ def _reads(line: Mapping[str, Any], window: tuple[float, float]) -> Spec:
         "title": "How long each page view took",
         "width": WIDTH,
         "height": 80,
-        "layer": [_dots(rows, window, PAGES, legend=True), _rules(line, window)],
+        "layer": [_dots(rows, window, PAGES, 0.2), _rules(line, window)],
         "resolve": {"scale": {"color": "independent"}},
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -94,7 +93,7 @@ def run_judge(options: argparse.Namespace) -> int:
     )
     verdict = judge.judge(experiment, evidence)
     found = judge.journal(experiment, evidence, verdict)
-    write_text(options.journal, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    write_text(options.journal, judge.dump(found))
     say(judge.summary(experiment, verdict))
     return PASS if verdict.holds else RED
 

@@ -17,27 +17,30 @@ PROMOTIONS = ("required", "forbidden", "allowed")
 
 # The tasks that the engine has, each with its arguments: True for those that must be given.
 PROBES: Mapping[str, Mapping[str, bool]] = {
-    "cluster-whole": {},
+    "cluster-whole": {"within_seconds": False},
     "etcd-whole": {},
     "ledger-explains": {},
-    "search-healthy": {},
+    "logs-complete": {"within_seconds": False},
     "site-answers": {},
 }
 ACTIONS: Mapping[str, Mapping[str, bool]] = {
-    "clock-step": {"seconds": True},
-    "disk-fill": {"path": True},
+    "clock-step": {"unit": True, "seconds": True},
+    "disk-fill": {"what": True},
     "isolate": {"from": True},
     "patroni-config": {"set": True},
-    "process-kill": {"pattern": True, "signal": False},
-    "process-stop": {"pattern": True},
+    "process-kill": {"process": True, "signal": False},
     "replay-pause": {},
-    "rolling-restart": {},
+    "rolling-restart": {"programs": True},
     "switchover": {},
+    "systemd-freeze": {"unit": True},
+    "systemd-kill": {"unit": True},
     "systemd-restart": {"unit": True, "times": False, "pause_seconds": False},
     "systemd-stop": {"unit": True},
     "vm-off": {},
     "vm-pause": {},
 }
+# A fault leaves something to heal; what these do is over when they return.
+FLEETING = ("process-kill", "rolling-restart", "switchover", "systemd-restart")
 
 
 @dataclass(frozen=True)
@@ -161,10 +164,6 @@ def _hypothesis(found: _Problems, value: object) -> None:
         place = f"{where}[{number}]"
         entry = found.keys(place, probe, {"type", "name", "tolerance", "provider"}, set())
         _activity(found, place, entry, "probe")
-
-
-# A fault leaves something to heal; what these do is over when they return.
-FLEETING = ("patroni-config", "process-kill", "rolling-restart", "switchover", "systemd-restart")
 
 
 def _method(found: _Problems, value: object) -> dict[str, bool]:

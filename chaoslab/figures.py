@@ -178,11 +178,13 @@ class Segment:
 
 
 def describe(sample: Sample) -> str:
-    """Say what a node is, in a word or two."""
+    """Say what a node is, in a word or two. A primary is alone while no standby is synchronous."""
     if sample.error is not None:
         return "no answer"
     if sample.role == "primary":
-        return "primary" if sample.lease else "primary without lease"
+        if not sample.lease:
+            return "primary without lease"
+        return "primary" if {"sync", "quorum"} & set(sample.standbys.values()) else "primary, alone"
     if sample.role == "replica" and sample.lease:
         return "being promoted"
     if sample.role == "replica" and sample.replication_state == "streaming":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import Any
 
 from chaoslab import __version__, figures
 from chaoslab.experiment import Experiment
-from chaoslab.files import InputError
+from chaoslab.files import InputError, compact
 from chaoslab.ledger import Attempt, Check, Contents, Run, check
 from chaoslab.records import Event, Request, RequestLog
 from chaoslab.sampler import Sample
@@ -314,6 +315,14 @@ def journal(experiment: Experiment, evidence: Evidence, verdict: Verdict) -> dic
             "timeline": timeline(evidence),
         },
     }
+
+
+def dump(found: Mapping[str, Any]) -> str:
+    """Return a journal as JSON: indented for people, but the columns of the time line in one line."""
+    ours = found[KEY]
+    marker = "<timeline>"
+    text = json.dumps({**found, KEY: {**ours, "timeline": marker}}, indent=2, ensure_ascii=False)
+    return text.replace(f'"{marker}"', compact(ours["timeline"])) + "\n"
 
 
 def timeline(evidence: Evidence) -> dict[str, Any]:

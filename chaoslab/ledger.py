@@ -56,6 +56,7 @@ class NodeCheck:
     doubled: in the ledger more than once. landed: outcome unknown to the voter, and there.
     foreign: new and without this run's mark, so cast by somebody else.
     tally_excess, tally_shortfall: votes by which tallies differ from opening count plus ledger, up and down.
+    tally_doubled: the part of the excess that is not explained by rows that are missing.
     """
 
     lost: tuple[str, ...]
@@ -67,6 +68,7 @@ class NodeCheck:
     foreign: tuple[str, ...]
     tally_excess: int
     tally_shortfall: int
+    tally_doubled: int
     rows: int
 
 
@@ -84,8 +86,8 @@ class Check:
 
     @property
     def doubled(self) -> int:
-        """Votes counted more than once: rows that are there twice, and tallies above their ledger (the worst node)."""
-        return max((len(node.doubled) + node.tally_excess for node in self.nodes.values()), default=0)
+        """Votes counted more than once: twice in the ledger, or in the tally beyond it (the worst node)."""
+        return max((len(node.doubled) + node.tally_doubled for node in self.nodes.values()), default=0)
 
     @property
     def tally_difference(self) -> int:
@@ -151,17 +153,20 @@ def _check_node(run: Run, before: Contents | None, contents: Contents) -> NodeCh
     choices = cast.keys() | contents.tallies.keys()
     nothing = Tally(0, 0)
     tallies = {choice: contents.tallies.get(choice, nothing) for choice in choices}
-    excess = [tally.votes - tally.opening - cast[choice] for choice, tally in tallies.items()]
+    lost = {token for token, attempt in tried.items() if attempt.outcome == OK and token not in stored}
+    missing = Counter(wanted[token] for token in lost | (earlier - stored))
+    excess = {choice: tally.votes - tally.opening - cast[choice] for choice, tally in tallies.items()}
     return NodeCheck(
-        lost=_sorted(token for token, attempt in tried.items() if attempt.outcome == OK and token not in stored),
+        lost=_sorted(lost),
         lost_earlier=_sorted(earlier - stored),
         unexpected=_sorted(unexpected),
         altered=_sorted({row.token for row in contents.rows if wanted.get(row.token, row.choice) != row.choice}),
         doubled=_sorted(token for token, count in counts.items() if count > 1),
         landed=_sorted(landed | (set() if run.complete else unsent)),
         foreign=_sorted(foreign),
-        tally_excess=sum(value for value in excess if value > 0),
-        tally_shortfall=-sum(value for value in excess if value < 0),
+        tally_excess=sum(value for value in excess.values() if value > 0),
+        tally_shortfall=-sum(value for value in excess.values() if value < 0),
+        tally_doubled=sum(max(0, value - missing[choice]) for choice, value in excess.items()),
         rows=len(contents.rows),
     )
 

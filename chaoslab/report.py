@@ -23,6 +23,28 @@ STAGES = {
     "to_vote": ("until votes reached it and the first was confirmed", charts.SKY),
 }
 
+# Titles that fit above a column; the rules' own are long.
+SHORT = {
+    "outage": "No vote confirmed for",
+    "resumed": "Resumed",
+    "failed_votes": "Failed votes",
+    "failed_reads": "Failed pages",
+    "observed": "Observed",
+    "lost": "Lost",
+    "doubled": "Counted twice",
+    "unexpected": "Cast by nobody",
+    "altered": "Other choice",
+    "tally": "Tally against ledger",
+    "differing": "Databases differ",
+    "two_writable": "Two writable",
+    "rejoin": "Whole again",
+    "promotion": "Takeovers",
+    "sampled": "Sampled",
+    "steady-before": "Steady before",
+    "steady-after": "Steady after",
+    "guardrail": "Guardrail",
+}
+
 TEMPLATES = Path(__file__).with_name("templates")
 ENVIRONMENT = jinja2.Environment(
     loader=jinja2.FileSystemLoader(TEMPLATES),
@@ -147,7 +169,7 @@ def index(journals: Sequence[tuple[Path, Mapping[str, Any]]], directory: Path) -
     everything = [journal[KEY]["figures"] for _, journal in journals]
     return ENVIRONMENT.get_template("index.html.j2").render(
         style=_style(),
-        titles=list(titles.values()),
+        titles=[{"short": SHORT.get(key, title), "long": title} for key, title in titles.items()],
         rows=rows,
         passed=sum(bool(row["passed"]) for row in rows),
         groups=[_group(name, runs) for name, runs in by_name.items()],

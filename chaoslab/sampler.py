@@ -169,7 +169,10 @@ class Sampler:
     def ask(self, node: str, address: str) -> Sample:
         """Ask one node once; a missing answer is a sample, too."""
         asked = self.now()
-        connection = http.client.HTTPSConnection(address, PORT, timeout=self.options.timeout, context=self.trust)
+        host, _, port = address.partition(":")
+        connection = http.client.HTTPSConnection(
+            host, int(port or PORT), timeout=self.options.timeout, context=self.trust
+        )
         try:
             connection.request("GET", "/leader")
             answer = connection.getresponse()
@@ -245,7 +248,14 @@ def node(text: str) -> tuple[str, str]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the sampler's arguments to a parser."""
     add = parser.add_argument
-    add("--node", type=node, action="append", required=True, metavar="NAME=ADDRESS", help="a database host; repeat")
+    add(
+        "--node",
+        type=node,
+        action="append",
+        required=True,
+        metavar="NAME=ADDRESS[:PORT]",
+        help="a database host; repeat",
+    )
     add("--out", required=True, metavar="FILE", help="samples as JSON lines; - is standard output")
     add("--violations", metavar="FILE", help="guardrail file, written as soon as two nodes are writable at once")
     add("--interval", type=float, default=0.2, metavar="SECONDS", help="time between two questions (%(default)s)")
