@@ -72,6 +72,7 @@ URL_HOSTS = (
     "debian.org",
     "djangoproject.com",
     "docker.com",
+    "elastic.co",
     "etcd.io",
     "example.com",
     "example.net",

@@ -1,0 +1,199 @@
+"""What arrives in Elasticsearch, who may do what there, and the page that shows it."""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import json
+import re
+import time
+
+import pytest
+
+from tests.acceptance import elastic, lab
+from tests.acceptance.elastic import MONITORING, SHIPPERS, all_of, ask, count, search
+
+VISITS = 600
+
+
+def since(moment: dt.datetime) -> dict[str, dict[str, dict[str, str]]]:
+    """Return a clause for events after a moment."""
+    return {"range": {"@timestamp": {"gte": moment.isoformat()}}}
+
+
+@pytest.fixture(scope="module")
+def visitors() -> dt.datetime:
+    """Send visitors from around the world, wait for their events, and return when they began to come."""
+    elastic.wait_until_complete()
+    begin = dt.datetime.now(dt.UTC)
+    traffic = lab.playbook("playbooks/demo-traffic.yml", "-e", f"demo_requests={VISITS}", "-e", "demo_rate=40")
+    assert traffic.returncode == 0, traffic.stdout
+    took = elastic.wait_until_complete()
+    print(f"every line of {VISITS} visits was there {took:.1f} s after the last answer")
+    return begin
+
+
+@pytest.mark.usefixtures("visitors")
+def test_every_line_is_parsed() -> None:
+    """No event says that its line was not understood."""
+    failed = search({"exists": {"field": "error.message"}}, size=3)["hits"]["hits"]
+    assert failed == []
+
+
+def test_visitors_have_a_place(visitors: dt.datetime) -> None:
+    """More than nine in ten of the public addresses are located, on every continent but one."""
+    public = all_of(
+        {"term": {"event.dataset": "nginx.access"}},
+        since(visitors),
+        without=[{"term": {"source.ip": lab.address(MONITORING).rpartition(".")[0] + ".0/24"}}],
+    )
+    located = all_of(public, {"exists": {"field": "source.geo.location"}})
+    assert count(public) > VISITS
+    assert count(located) > 0.9 * count(public)
+    continents = {"terms": {"field": "source.geo.continent_name", "size": 10}}
+    found = search(public, size=0, aggs={"continents": continents})["aggregations"]["continents"]["buckets"]
+    assert len(found) == 6
+
+
+def test_requests_alternate_between_the_gunicorns(visitors: dt.datetime) -> None:
+    """Both answer about as often, and each event says how long it took."""
+    events = all_of({"term": {"event.dataset": "nginx.upstream"}}, since(visitors))
+    backends = {
+        "terms": {"field": "nginx.upstream.backend"},
+        "aggs": {
+            "upstream": {"max": {"field": "nginx.upstream.response_time"}},
+            "request": {"max": {"field": "nginx.upstream.request_time"}},
+        },
+    }
+    buckets = search(events, size=0, aggs={"backends": backends})["aggregations"]["backends"]["buckets"]
+    counts = {bucket["key"]: bucket["doc_count"] for bucket in buckets}
+    assert set(counts) == {"127.0.0.1:8000", "127.0.0.1:8001"}
+    assert min(counts.values()) > 0.8 * max(counts.values())
+    for bucket in buckets:
+        assert 0 < bucket["upstream"]["value"] <= bucket["request"]["value"] < 30
+
+
+def test_answers_have_their_codes(visitors: dt.datetime) -> None:
+    """The demo's pages, votes, missing pages and errors are told apart by status."""
+    codes = {"terms": {"field": "http.response.status_code", "size": 20}}
+    events = all_of({"term": {"event.dataset": "nginx.access"}}, since(visitors))
+    buckets = search(events, size=0, aggs={"codes": codes})["aggregations"]["codes"]["buckets"]
+    assert {bucket["key"] for bucket in buckets} >= {200, 302, 404, 500}
+
+
+@pytest.mark.parametrize("host", SHIPPERS)
+def test_hosts_are_told_apart(host: str) -> None:
+    """Each VM's events carry its name."""
+    assert count({"term": {"host.name": host}}) > 0
+
+
+def test_errors_of_the_database_carry_their_sqlstate() -> None:
+    """So do database and user."""
+    primary = lab.primary()
+    psql = ["psql", "--no-psqlrc", "--username=postgres", "--dbname=polls"]
+    lab.run(primary, *psql, stdin="select 1/0; select 'ö' from nobody;")
+    for state, word in (("22012", "division by zero"), ("42P01", "nobody")):
+        query = all_of({"term": {"postgresql.log.sql_state_code": state}}, {"term": {"host.name": primary}})
+        elastic.wait_for(query, 30)
+        event = search(query, size=1, sort=[{"@timestamp": "desc"}])["hits"]["hits"][0]["_source"]
+        assert event["user"]["name"] == "postgres"
+        assert event["postgresql"]["log"]["database"] == "polls"
+        assert event["log"]["level"] == "ERROR"
+        assert word in event["message"]
+
+
+def test_a_request_is_soon_searchable() -> None:
+    """From the answer to the event; the time is printed, it is a matter of Filebeat's and Elasticsearch's rhythms."""
+    mark = f"/polls/?mark={time.monotonic_ns()}"
+    lab.run(lab.group("app")[0], "python3", "-c", FETCH, lab.url(mark))
+    query = {"term": {"url.original": mark}}
+    took = lab.wait_until("the request among the events", lambda: bool(search(query)["hits"]["hits"]), 60)
+    print(f"searchable {took:.1f} s after the answer")
+
+
+FETCH = """
+import ssl, sys, urllib.request
+context = ssl.create_default_context(cafile="/etc/ssl/site/ca.crt")
+urllib.request.urlopen(sys.argv[1], context=context).read()
+"""
+
+
+def test_plain_and_anonymous_requests_are_refused() -> None:
+    """Neither without TLS, nor without a certificate of the site's CA, nor without a password."""
+    source = lab.group("app")[0]
+    assert ask("GET", "/", source=source, user="reader").status == 200
+    assert ask("GET", "/", source=source, user="", tls=False).status == 0
+    assert ask("GET", "/", source=source, user="reader", certificate=False).status == 0
+    assert ask("GET", "/", source=source, user="").status == 401
+    assert ask("GET", "/", source=source, user="reader", wrong_password=True).status == 401
+    assert ask("GET", "/", source=source, user="elastic", wrong_password=True).status == 401
+
+
+@pytest.mark.usefixtures("visitors")
+def test_filebeat_can_write_and_nothing_else() -> None:
+    """Its user neither reads nor deletes nor changes what is there, nor sees other indices."""
+    event = search({"term": {"event.dataset": "nginx.access"}}, size=1)["hits"]["hits"][0]
+    index, kind, name = event["_index"], event.get("_type", "_doc"), event["_id"]
+    refused: list[tuple[str, str, object]] = [
+        ("POST", "/filebeat-*/_search", None),
+        ("GET", f"/{index}/{kind}/{name}", None),
+        ("DELETE", f"/{index}", None),
+        ("DELETE", f"/{index}/{kind}/{name}", None),
+        ("POST", f"/{index}/_delete_by_query", {"query": {"match_all": {}}}),
+        ("PUT", "/somewhere-else", None),
+        ("GET", "/_security/user", None),
+        ("PUT", "/_ingest/pipeline/theirs", {"processors": []}),
+        ("PUT", "/_cluster/settings", {"transient": {"cluster.routing.allocation.enable": "none"}}),
+    ]
+    answers = {wish[:2]: ask(*wish, user="filebeat_writer", source=SHIPPERS[0]).status for wish in refused}
+    assert set(answers.values()) == {403}, answers
+    overwrite = ask("PUT", f"/{index}/{kind}/{name}", {"message": "changed"}, user="filebeat_writer")
+    assert overwrite.status == 403
+    assert count({"ids": {"values": [name]}}) == 1
+
+
+@pytest.mark.usefixtures("visitors")
+def test_old_events_will_be_removed() -> None:
+    """Every index of events is under the lifecycle policy, and none waits for a node that does not exist."""
+    explained = ask("GET", "/filebeat-*/_ilm/explain", user="elastic").body["indices"]
+    assert {(index["managed"], index["policy"]) for index in explained.values()} == {(True, "logs")}
+    assert not [index for index in explained.values() if index.get("step") == "ERROR"]
+    assert ask("GET", "/_cluster/health/filebeat-*", user="elastic").body["status"] == "green"
+
+
+@pytest.mark.usefixtures("visitors")
+def test_dashboards_are_drawn() -> None:
+    """One page that needs no network, one picture for each panel, and the map's table adds up to its events."""
+    observe = lab.playbook("playbooks/observe.yml")
+    assert observe.returncode == 0, observe.stdout
+    folder = lab.DIRECTORY / "observe"
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    assert re.findall(r'(?:src|href)="(?:https?:)?//[^"]+"', page) == []
+    pictures = sorted(folder.glob("*.png"))
+    assert len(pictures) >= 5
+    assert {picture.read_bytes()[:8] for picture in pictures} == {b"\x89PNG\r\n\x1a\n"}
+    with (folder / "access-map.csv").open(encoding="utf-8", newline="") as table:
+        rows = list(csv.DictReader(table))
+    assert sum(int(row["count"]) for row in rows) >= 0.9 * VISITS
+    assert all(-90 <= float(row["latitude"]) <= 90 and -180 <= float(row["longitude"]) <= 180 for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"elasticsearch_heap_mb": 10_000_000}, "elasticsearch: elasticsearch_heap_mb"),
+        ({"elasticsearch_password": "x" * 40}, "elasticsearch: elasticsearch_password"),
+        ({"filebeat_writer_password": "x" * 40}, "filebeat: filebeat_writer_password"),
+        ({"filebeat_modules": {"nginx": ["acess"]}}, "filebeat: filebeat_modules"),
+        ({"filebeat_version": "5.6.16"}, "filebeat: filebeat_version"),
+        ({"elasticsearch_version": "7.17.29"}, "elasticsearch: elasticsearch_version"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_wrong_input_is_refused(change: dict[str, object], complaint: str) -> None:
+    """In one line that names the variable; nothing is changed."""
+    run = lab.playbook("site.yml", "--tags", "elasticsearch,filebeat", "-e", json.dumps(change))
+    assert run.returncode != 0
+    assert complaint in run.stdout + run.stderr
+    assert "changed=0" in run.stdout
+    assert not re.search(r"changed=[1-9]", run.stdout)
