@@ -271,11 +271,12 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock.connect(str(self.path))
 
 
-def read_stats(path: Path, timeout: float = 5, tries: int = TRIES, pause: float = 1) -> Json:
+def read_stats(path: Path, timeout: float = 3, tries: int = TRIES, pause: float = 1) -> Json:
     """Return Filebeat's statistics.
 
     Raises:
         UnreachableError: it did not answer, not even when asked again.
+        PermissionError: the socket may not be used.
     """
     reason = ""
     for attempt in range(tries):
@@ -286,6 +287,9 @@ def read_stats(path: Path, timeout: float = 5, tries: int = TRIES, pause: float 
             connection.request("GET", "/stats")
             answer = connection.getresponse()
             body = json.loads(answer.read())
+        except PermissionError:
+            # Says something about this program's rights and nothing about Filebeat.
+            raise
         except (OSError, http.client.HTTPException, ValueError) as error:
             reason = str(error) or type(error).__name__
             continue

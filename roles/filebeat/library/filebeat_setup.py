@@ -124,7 +124,8 @@ class Elasticsearch:
             except (OSError, http.client.HTTPException, ValueError) as error:
                 if isinstance(error, ssl.SSLError) and any(word in str(error).lower() for word in OUR_CERTIFICATE):
                     ours = f"filebeat_tls_cert_file {self.options['cert_file']}"
-                    raise SetupError(f"{url} refuses our certificate, {ours} ({error.reason}).") from error
+                    why = f"expired, or of an authority that it does not know? {error.reason}"
+                    raise SetupError(f"{url} refuses our certificate, {ours} ({why}).") from error
                 reasons.append(f"{url} does not answer ({str(error) or type(error).__name__})")
                 continue
             if status == http.client.UNAUTHORIZED:
