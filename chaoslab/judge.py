@@ -347,13 +347,8 @@ def timeline(evidence: Evidence) -> dict[str, Any]:
             for one in figures.segments(evidence.samples)
         ],
         "events": [
-            {
-                "time": round(one.time - zero, 3),
-                "kind": one.kind,
-                "text": one.text,
-                "host": one.host,
-                "status": one.status,
-            }
+            {"time": round(one.time - zero, 3)}
+            | {name: getattr(one, name) for name in ("kind", "name", "text", "host", "status")}
             for one in evidence.events
         ],
     }

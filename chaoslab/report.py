@@ -89,7 +89,7 @@ def sentences(ours: Mapping[str, Any]) -> list[str]:
     if not again and not failed:
         said.append("Nobody who voted saw an error.")
     else:
-        said += [f"{_votes(again)} could not be confirmed in time, and the voter was asked to send it again."] * bool(
+        said += [f"{_votes(again)} could not be confirmed in time: their voters were asked to send again."] * bool(
             again
         )
         said += [f"{_votes(failed)} failed."] * bool(failed)
