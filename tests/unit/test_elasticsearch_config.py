@@ -235,9 +235,7 @@ def test_version_8_gets_only_privileges_it_knows() -> None:
         assert {name for name in body["cluster"] if not name.startswith("cluster:")} <= CLUSTER_PRIVILEGES_OF_8
         for entry in body["indices"]:
             assert entry.keys() == {"names", "privileges"}
-            assert {
-                name for name in entry["privileges"] if not name.startswith("indices:")
-            } <= INDEX_PRIVILEGES_OF_8
+            assert {name for name in entry["privileges"] if not name.startswith("indices:")} <= INDEX_PRIVILEGES_OF_8
 
 
 @pytest.mark.parametrize("major", VERSIONS)

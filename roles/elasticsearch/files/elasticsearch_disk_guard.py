@@ -38,7 +38,7 @@ class GuardError(Exception):
 class Api(Protocol):
     """A way to call Elasticsearch."""
 
-    def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+    def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:  # noqa: ANN401 - JSON
         """Return the answer to a call; raises GuardError."""
 
 
@@ -53,7 +53,7 @@ class Client:
         login = f"{user}:{password}"
         self.authorization = "Basic " + base64.b64encode(login.encode()).decode()
 
-    def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+    def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:  # noqa: ANN401 - JSON
         """Return the answer to a call; raises GuardError."""
         data = None if body is None else json.dumps(body).encode()
         headers = {"Authorization": self.authorization, "Content-Type": "application/json"}

@@ -21,7 +21,6 @@ options:
   password_option: {type: str, default: password, description: Name of the variable to blame for a wrong password.}
   bootstrap_password: {type: str, required: true, description: Password of C(elastic) in the keystore.}
   wait_seconds: {type: int, default: 120, description: How long to wait until the cluster is at least yellow.}
-  wait_only: {type: bool, default: false, description: "Wait, and neither compare nor write."}
   roles:
     type: dict
     default: {}
@@ -289,29 +288,20 @@ class State:
                 self.act(f"write lifecycle policy {name}", "PUT", f"/_ilm/policy/{quote(name)}", {"policy": policy})
 
 
-def run(module: AnsibleModule) -> Json:
-    """Do what the module's parameters ask and return its result; fails with a line that says what to change."""
-    params = module.params
-    context = ssl.create_default_context(cafile=params["ca_file"])
-    context.load_cert_chain(params["cert_file"], params["key_file"])
-    client = Client(params["url"], context)
-    state = State(client, check_mode=module.check_mode)
+def run(params: Json, client: Client, state: State) -> Json:
+    """Do what the module's parameters ask and return its result.
+
+    Raises:
+        PermissionError: ``elastic`` has another password.
+        ElasticsearchError: a call was refused or not answered.
+    """
     begin = time.monotonic()
-    try:
-        status = wait(client, [params["password"], params["bootstrap_password"]], params["wait_seconds"])
-        waited = round(time.monotonic() - begin, 1)
-        if not params["wait_only"]:
-            state.elastic(params["password"])
-            state.roles(params["roles"])
-            state.users(params["users"])
-            state.ilm_policies(params["ilm_policies"])
-    except PermissionError:
-        module.fail_json(
-            msg=f"elasticsearch: {params['password_option']} is not the password of elastic at {params['url']}: somebody "
-            "changed it there or here; give the one in use, or set it there through the API first."
-        )
-    except ElasticsearchError as error:
-        module.fail_json(msg=f"elasticsearch: {error}", actions=state.actions)
+    status = wait(client, [params["password"], params["bootstrap_password"]], params["wait_seconds"])
+    waited = round(time.monotonic() - begin, 1)
+    state.elastic(params["password"])
+    state.roles(params["roles"])
+    state.users(params["users"])
+    state.ilm_policies(params["ilm_policies"])
     result: Json = {
         "changed": bool(state.actions),
         "actions": state.actions,
@@ -320,8 +310,8 @@ def run(module: AnsibleModule) -> Json:
         "waited_seconds": waited,
     }
     if state.actions:
-        shown = [json.dumps(side, indent=2, sort_keys=True) + "\n" for side in (state.before, state.after)]
-        result["diff"] = {"before": shown[0], "after": shown[1]}
+        before, after = (json.dumps(side, indent=2, sort_keys=True) + "\n" for side in (state.before, state.after))
+        result["diff"] = {"before": before, "after": after}
     return result
 
 
@@ -337,7 +327,6 @@ def main() -> None:
             "password_option": {"type": "str", "default": "password", "no_log": False},
             "bootstrap_password": {"type": "str", "required": True, "no_log": True},
             "wait_seconds": {"type": "int", "default": 120},
-            "wait_only": {"type": "bool", "default": False},
             "roles": {"type": "dict", "default": {}},
             "users": {
                 "type": "list",
@@ -355,7 +344,22 @@ def main() -> None:
     )
     if not module.params["url"].startswith("https://"):
         module.fail_json(msg="elasticsearch_state: url must start with https://, so that no password travels in clear.")
-    module.exit_json(**run(module))
+    params = module.params
+    context = ssl.create_default_context(cafile=params["ca_file"])
+    context.load_cert_chain(params["cert_file"], params["key_file"])
+    client = Client(params["url"], context)
+    state = State(client, check_mode=module.check_mode)
+    try:
+        result = run(params, client, state)
+    except PermissionError:
+        module.fail_json(
+            msg=f"elasticsearch: {params['password_option']} is not the password of elastic at {params['url']}: "
+            "somebody changed it there or here; give the one in use, or set it there through the API first."
+        )
+    except ElasticsearchError as error:
+        module.fail_json(msg=f"elasticsearch: {error}", actions=state.actions)
+    else:
+        module.exit_json(**result)
 
 
 if __name__ == "__main__":
