@@ -3,9 +3,9 @@
 
 Usage: ./land.py package/land-110m.json > land.geojson
 
-The result is in degrees, one polygon a line. Antarctica is left out, because it would take a fifth of the map and has no
-visitors; points nearer than TOLERANCE to the line without them are left out, too.
-"""  # noqa: INP001 - a program, not a package
+The result is in degrees, one polygon a line. Antarctica is left out, because it would take a fifth of the map and has
+no visitors; points nearer than TOLERANCE to the line without them are left out, too.
+"""
 
 from __future__ import annotations
 

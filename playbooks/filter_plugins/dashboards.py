@@ -1,7 +1,8 @@
 """Filters for dashboards as code: read them, ask their questions, give them the answers.
 
-A panel is a Vega or Vega-Lite specification as Kibana takes it: an object in place of a data source's URL is a search, with
-Kibana's placeholders in it. These filters resolve the placeholders as Kibana does, so that a panel shows the same outside it.
+A panel is a Vega or Vega-Lite specification as Kibana takes it: an object in place of a data source's URL is a search,
+with Kibana's placeholders in it. These filters resolve the placeholders as Kibana does, so that a panel shows the same
+outside it.
 """
 
 from __future__ import annotations
@@ -36,7 +37,14 @@ UNITS = {
     "d": timedelta(days=1),
     "w": timedelta(weeks=1),
 }
-SHIFT_UNITS = {**UNITS, **{"second": UNITS["s"], "minute": UNITS["m"], "hour": UNITS["h"], "day": UNITS["d"], "week": UNITS["w"]}}
+SHIFT_UNITS = {
+    **UNITS,
+    "second": UNITS["s"],
+    "minute": UNITS["m"],
+    "hour": UNITS["h"],
+    "day": UNITS["d"],
+    "week": UNITS["w"],
+}
 
 # Kibana's ladder of automatic intervals: the longest wanted one, in milliseconds, and what it becomes.
 INTERVALS = (
@@ -65,7 +73,7 @@ COLUMN, ROW, GAP = 30, 20, 8
 Json = dict[str, Any]
 
 
-class DashboardError(AnsibleFilterError):  # type: ignore[misc] - Ansible has no types
+class DashboardError(AnsibleFilterError):  # type: ignore[misc]
     """A dashboard or a time that makes no sense; the text says which and why."""
 
 
@@ -77,8 +85,8 @@ def read_dashboard(path: str) -> Json:
 
     A relative path begins at the repository, wherever the playbook was started.
 
-    Each panel has ``name``, ``title``, ``description``, ``grid``, ``table`` (or None) and ``spec``, the specification as text
-    can be put into Kibana.
+    Each panel has ``name``, ``title``, ``description``, ``grid``, ``table`` (or None) and ``spec``, a specification
+    that needs nothing beside it.
 
     Raises:
         DashboardError: a file is missing or is not what it should be.
@@ -176,7 +184,7 @@ class Range:
 
 
 def moment(text: str, now: datetime) -> datetime:
-    """Return the time that ``text`` means at ``now``: ``now``, ``now-15m``, ``now-1d/d`` or a time of ISO 8601 (UTC)."""
+    """Return the time that ``text`` means: ``now``, ``now-15m``, ``now-1d/d`` or a time of ISO 8601 (UTC)."""
     if found := re.fullmatch(r"now(?:([+-])(\d+)([smhdw]))?(?:/([smhd]))?", text.strip()):
         sign, number, unit, rounded = found.groups()
         if unit:
@@ -219,7 +227,9 @@ def resolve_search(url: Json, times: Range) -> Json:
     clauses: dict[str, list[Json]] = {"must": [], "filter": [], "should": [], "must_not": []}
     if "query" in body:
         if context is not None or field is not None:
-            raise DashboardError("a search has a query of its own besides %context% or %timefield%; Kibana refuses both.")
+            raise DashboardError(
+                "a search has a query of its own besides %context% or %timefield%; Kibana refuses both."
+            )
         body["query"] = fill(body["query"], times, clauses)
     else:
         limits = {"range": {field: times.filter({TIMEFILTER: True})}} if field else None
@@ -232,7 +242,7 @@ def resolve_search(url: Json, times: Range) -> Json:
     return {"index": url.get("index", "_all"), "body": body}
 
 
-def fill(node: Any, times: Range, clauses: dict[str, list[Json]] | None, parent: str = "") -> Any:
+def fill(node: Any, times: Range, clauses: dict[str, list[Json]] | None, parent: str = "") -> Any:  # noqa: ANN401
     """Return ``node`` with its placeholders resolved; ``clauses`` are those of the dashboard, in queries only."""
     if isinstance(node, list):
         filled: list[Any] = []
@@ -296,7 +306,7 @@ def time_range(time_from: str, time_to: str, now: str | None = None) -> str:
 
 
 def dashboard_answers(dashboard: Json, responses: list[Json]) -> list[Json]:
-    """Return the panels with the responses to their searches in place of these, their sizes, and their tables as CSV."""
+    """Return the panels with the responses in place of their searches, their sizes, and their tables as CSV."""
     rest = iter(copy.deepcopy(responses))
     panels = []
     for panel in copy.deepcopy(dashboard["panels"]):
@@ -316,7 +326,7 @@ def dashboard_answers(dashboard: Json, responses: list[Json]) -> list[Json]:
     return panels
 
 
-def at(node: Any, path: str) -> Any:
+def at(node: Any, path: str) -> Any:  # noqa: ANN401 - JSON
     """Return what ``path`` (keys and indices with dots between) leads to in ``node``, or None."""
     for key in path.split("."):
         try:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import csv
 import html
+import importlib.util
 import json
 import re
 from pathlib import Path
@@ -13,17 +14,15 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-try:
-    import vl_convert
-except ImportError:  # said in one line by main()
-    vl_convert = None
+# Where it is missing, main() says so in a line.
+vl_convert: Any = importlib.import_module("vl_convert") if importlib.util.find_spec("vl_convert") else None
 
 DOCUMENTATION = r"""
 module: render_dashboard
 short_description: Render a dashboard's panels into pictures and one page that needs no network
 description:
-  - Writes index.html, a PNG a panel and a CSV for each panel that has a table. The page carries everything that it shows, and
-    shows it without JavaScript as well; with it, hovering tells the figures.
+  - Writes index.html, a PNG a panel and a CSV for each panel that has a table. The page carries everything that it
+    shows, and shows it without JavaScript as well; with it, hovering tells the figures.
   - Only files that change are written, and files of panels that are no more are removed.
   - Runs on the control node with the Python environment of this repository (vl-convert-python).
 options:
@@ -36,8 +35,8 @@ options:
     elements: dict
     required: true
     description:
-      - Panels, each with C(name), C(title), C(description), C(grid), C(spec) (Vega-Lite with its data and size in it) and C(csv)
-        (or none).
+      - Panels, each with C(name), C(title), C(description), C(grid), C(spec) (Vega-Lite with its data and size in it)
+        and C(csv) (or none).
 """
 
 EXAMPLES = r"""
@@ -91,7 +90,8 @@ SCRIPT = """
 for (const panel of document.querySelectorAll('script[type="application/json"]')) {
   const figure = document.getElementById(panel.dataset.panel);
   const place = document.createElement('div');
-  vegaEmbed(place, JSON.parse(panel.textContent), {actions: false, renderer: 'svg', mode: 'vega-lite'}).then((result) => {
+  const options = {actions: false, renderer: 'svg', mode: 'vega-lite'};
+  vegaEmbed(place, JSON.parse(panel.textContent), options).then((result) => {
     figure.replaceChildren(place);
     const svg = place.querySelector('svg');
     svg.setAttribute('role', 'img');
@@ -116,7 +116,8 @@ PAGE = """<!DOCTYPE html>
 {figures}
 {tables}
 </main>
-<footer><p>Hover over a panel for its figures. All times are UTC. The land outline is Natural Earth's (public domain).</p></footer>
+<footer><p>Hover over a panel for its figures. All times are UTC.
+The land outline is Natural Earth's (public domain).</p></footer>
 {data}
 <script>{library}</script>
 <script>{script}</script>
@@ -128,10 +129,12 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-s
 
 
 def own_ids(svg: str, name: str) -> str:
-    """Return a picture whose ids begin with ``name``, so that several pictures on one page do not share any."""
-    svg = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', svg)
-    svg = re.sub(r'\b((?:xlink:)?href)="#([^"]+)"', rf'\1="#{name}-\2"', svg)
-    return re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", svg)
+    """Return a picture with ids of its own, the same at each drawing, so that pictures on one page share none."""
+    found = dict.fromkeys(re.findall(r'\bid="([^"]+)"', svg))
+    for number, old in enumerate(found):
+        for before, after in (('id="', '"'), ("url(#", ")"), ('href="#', '"')):
+            svg = svg.replace(f"{before}{old}{after}", f"{before}{name}-{number}{after}")
+    return svg
 
 
 def figure(panel: dict[str, Any], svg: str) -> str:

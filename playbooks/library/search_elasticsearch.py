@@ -132,17 +132,19 @@ def main() -> None:
     )
     params = module.params
     if not params["url"].startswith("https://"):
-        module.fail_json(msg="search_elasticsearch: url must start with https://, so that no password travels in clear.")
+        module.fail_json(
+            msg="search_elasticsearch: url must start with https://, so that no password travels in clear."
+        )
+    responses: list[dict[str, Any]] = []
     try:
         context = ssl.create_default_context(cafile=params["ca_file"])
         context.load_cert_chain(params["cert_file"], params["key_file"])
-    except OSError as error:
-        module.fail_json(msg=f"search_elasticsearch: {params['ca_file']}, {params['cert_file']}: {error}")
-    client = Client(params["url"], context, params["user"], params["password"])
-    try:
-        responses = [client.search(one["index"], one["body"]) for one in params["searches"]]
+        client = Client(params["url"], context, params["user"], params["password"])
+        responses += [client.search(one["index"], one["body"]) for one in params["searches"]]
     except SearchError as error:
         module.fail_json(msg=f"Elasticsearch: {error}")
+    except OSError as error:
+        module.fail_json(msg=f"search_elasticsearch: {params['ca_file']}, {params['cert_file']}: {error}")
     # Without any index there are no aggregations either.
     module.exit_json(changed=False, responses=responses, found=any(map(found, responses)))
 

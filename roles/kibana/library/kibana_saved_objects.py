@@ -1,0 +1,176 @@
+#!/usr/bin/python
+# Copyright: the ansible-sre-stack authors
+# MIT License (see LICENSE)
+"""Ansible module: wait for Kibana and keep saved objects in it."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: kibana_saved_objects
+short_description: Wait for Kibana and keep saved objects in it
+description:
+  - Waits until Kibana says that it is available, then imports the objects, unless they are all there and the first of
+    them, a tag, has the same description. That holds a checksum of them all, so that Kibana itself remembers what it
+    was given.
+options:
+  url: {type: str, required: true, description: Address of Kibana.}
+  ca_file: {type: path, required: true, description: Authority that signed Kibana's certificate.}
+  password: {type: str, required: true, description: Password of the user C(elastic).}
+  objects:
+    type: list
+    elements: dict
+    required: true
+    description: Saved objects as Kibana exports them, the tag first.
+  timeout: {type: int, default: 300, description: "How long Kibana may take until it is available, in seconds."}
+author: ansible-sre-stack authors
+"""
+
+EXAMPLES = r"""
+- name: Import the dashboards
+  kibana_saved_objects:
+    url: https://192.0.2.14:5601
+    ca_file: /etc/kibana/tls/ca.crt
+    password: "{{ elasticsearch_password }}"
+    objects: "{{ kibana_dashboards | kibana_objects(['filebeat-*']) }}"
+"""
+
+RETURN = r"""
+reason:
+  description: Why the objects were imported, or would be in check mode; empty where they were not.
+  type: str
+  returned: always
+"""
+
+import json
+import ssl
+import time
+import uuid
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.kibana_http import Api, ApiError, basic, refusal
+
+POLL_SECONDS = 2.0
+OK, BAD_REQUEST, UNAUTHORIZED, NOT_FOUND = 200, 400, 401, 404
+
+Object = dict[str, Any]
+
+
+def multipart(name: str, filename: str, content: bytes) -> tuple[str, bytes]:
+    """Return the content type and the body of a form with one file."""
+    boundary = uuid.uuid4().hex
+    head = (
+        f"--{boundary}\r\n"
+        f'Content-Disposition: form-data; name="{name}"; filename="{filename}"\r\n'
+        "Content-Type: application/x-ndjson\r\n\r\n"
+    )
+    return f"multipart/form-data; boundary={boundary}", head.encode() + content + f"\r\n--{boundary}--\r\n".encode()
+
+
+class Kibana:
+    """Kibana's API, as the user elastic."""
+
+    def __init__(self, api: Api, password: str) -> None:
+        """Speak to ``api``."""
+        self.api = api
+        # Kibana refuses writes without this header, so that no other site can send them from somebody's browser.
+        self.headers = {"Authorization": basic("elastic", password), "kbn-xsrf": "ansible"}
+
+    def wait(self, timeout: float) -> None:
+        """Wait until Kibana is available.
+
+        Raises:
+            ApiError: it is not within ``timeout`` seconds, or it refuses the password.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                status, body = self.api.call("GET", "/api/status", self.headers)
+            except ApiError as error:
+                state = str(error)
+            else:
+                if status == UNAUTHORIZED:
+                    raise ApiError("Kibana refuses the password of user elastic.")
+                state = self.level(body) if status == OK else refusal(status, body)
+            if state == "available":
+                return
+            if time.monotonic() >= deadline:
+                raise ApiError(f"Kibana is not available after {timeout:.0f} s: {state}")
+            time.sleep(POLL_SECONDS)
+
+    @staticmethod
+    def level(body: bytes) -> str:
+        """Return the overall level of a status; Kibana answers with something else while it starts."""
+        try:
+            return str(json.loads(body)["status"]["overall"]["level"])
+        except (ValueError, KeyError, TypeError):
+            return "it has not said its status yet"
+
+    def difference(self, objects: list[Object]) -> str:
+        """Return why Kibana does not have ``objects`` as they are, or nothing where it does."""
+        wanted = {
+            "objects": [{"type": one["type"], "id": one["id"]} for one in objects],
+            "excludeExportDetails": True,
+        }
+        headers = {**self.headers, "Content-Type": "application/json"}
+        status, body = self.api.call("POST", "/api/saved_objects/_export", headers, json.dumps(wanted).encode())
+        if status == BAD_REQUEST:
+            # Kibana names the objects that it does not have.
+            missing = json.loads(body).get("attributes", {}).get("objects", [])
+            if missing and all(one.get("error", {}).get("statusCode") == NOT_FOUND for one in missing):
+                return f"missing: {', '.join(one['id'] for one in missing)}"
+        if status != OK:
+            raise ApiError(f"Kibana does not export: {refusal(status, body)}")
+        tag = objects[0]
+        stored = [json.loads(line) for line in body.splitlines() if line.strip()]
+        found = next((one for one in stored if (one["type"], one["id"]) == (tag["type"], tag["id"])), None)
+        if found is None or found["attributes"].get("description") != tag["attributes"]["description"]:
+            return "changed"
+        return ""
+
+    def load(self, objects: list[Object]) -> None:
+        """Import ``objects`` over what is there."""
+        lines = b"".join(json.dumps(one, separators=(",", ":")).encode() + b"\n" for one in objects)
+        kind, body = multipart("file", "objects.ndjson", lines)
+        headers = {**self.headers, "Content-Type": kind}
+        status, answer = self.api.call("POST", "/api/saved_objects/_import?overwrite=true", headers, body)
+        if status != OK:
+            raise ApiError(f"Kibana does not import: {refusal(status, answer)}")
+        result = json.loads(answer)
+        if not result["success"] or result["successCount"] != len(objects):
+            errors = result.get("errors") or [{"id": "?", "type": "?", "error": {"type": "unknown"}}]
+            first = errors[0]
+            raise ApiError(
+                f"Kibana imported {result['successCount']} of {len(objects)} objects; {first['type']} {first['id']}: "
+                f"{first['error'].get('message') or first['error']['type']}"
+            )
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "url": {"type": "str", "required": True},
+            "ca_file": {"type": "path", "required": True},
+            "password": {"type": "str", "required": True, "no_log": True},
+            "objects": {"type": "list", "elements": "dict", "required": True},
+            "timeout": {"type": "int", "default": 300},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    context = ssl.create_default_context(cafile=params["ca_file"])
+    reason = ""
+    try:
+        kibana = Kibana(Api(params["url"], context), params["password"])
+        kibana.wait(params["timeout"])
+        reason = kibana.difference(params["objects"])
+        if reason and not module.check_mode:
+            kibana.load(params["objects"])
+    except ApiError as error:
+        module.fail_json(msg=f"kibana_saved_objects: {error}", reason=reason)
+    module.exit_json(changed=bool(reason), reason=reason)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+#!/usr/bin/python
+# Copyright: the ansible-sre-stack authors
+# MIT License (see LICENSE)
+"""Ansible module: keep a working service-account token in Kibana's keystore."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: kibana_service_token
+short_description: Keep a working service-account token in Kibana's keystore
+description:
+  - Asks Elasticsearch whether the token in the keystore still lets Kibana in. Only where there is none, or it does not,
+    a new one takes the place of the old one of the same name.
+  - The token goes from Elasticsearch's answer to the keystore's standard input, and nowhere else.
+options:
+  elasticsearch_url: {type: str, required: true, description: Address of Elasticsearch.}
+  elasticsearch_password: {type: str, required: true, description: Password of the user C(elastic).}
+  ca_file: {type: path, required: true, description: Authority that signed Elasticsearch's certificate.}
+  cert_file: {type: path, required: true, description: Client certificate.}
+  key_file: {type: path, required: true, description: Private key of the client certificate.}
+  name: {type: str, required: true, description: "Name of the token: letters, digits, dashes and underscores."}
+  config_dir: {type: path, default: /etc/kibana, description: Folder of the keystore.}
+  program: {type: path, default: /usr/share/kibana/bin/kibana-keystore, description: The keystore's tool.}
+  user: {type: str, default: kibana, description: User who owns the keystore; empty for whoever runs the module.}
+author: ansible-sre-stack authors
+"""
+
+EXAMPLES = r"""
+- name: Let Kibana in
+  kibana_service_token:
+    elasticsearch_url: https://192.0.2.14:9200
+    elasticsearch_password: "{{ elasticsearch_password }}"
+    ca_file: /etc/kibana/tls/ca.crt
+    cert_file: /etc/kibana/tls/host.crt
+    key_file: /etc/kibana/tls/host.key
+    name: ansible-monitoring
+"""
+
+RETURN = r"""
+actions:
+  description: What was done, or would be in check mode.
+  type: list
+  elements: str
+  returned: always
+"""
+
+import json
+import ssl
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.kibana_http import Api, ApiError, basic, refusal
+
+SETTING = "elasticsearch.serviceAccountToken"
+ACCOUNT = "elastic/kibana"
+OK, UNAUTHORIZED, NOT_FOUND = 200, 401, 404
+
+
+class Keystore:
+    """Kibana's own tool for its keystore."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        """Use the program, folder and user of the module's parameters."""
+        self.module = module
+        self.file = Path(module.params["config_dir"]) / "kibana.keystore"
+
+    def run(self, *arguments: str, value: str | None = None) -> str:
+        """Run the tool and return its output; ends the module where the tool fails."""
+        user = self.module.params["user"]
+        become = ["runuser", "-u", user, "--"] if user else []
+        _, output, _ = self.module.run_command(
+            [*become, self.module.params["program"], *arguments],
+            data=value,
+            check_rc=True,
+            environ_update={"KBN_PATH_CONF": str(self.file.parent)},
+        )
+        return str(output)
+
+    def read(self) -> str:
+        """Return the token in the keystore, or nothing."""
+        if not self.file.exists() or SETTING not in self.run("list").split():
+            return ""
+        return self.run("show", SETTING).strip()
+
+    def write(self, token: str) -> None:
+        """Put the token into the keystore, which is made where it is missing."""
+        if not self.file.exists():
+            self.run("create")
+        # The tool takes what parses as JSON for JSON; quoted, a token is text whatever it looks like.
+        self.run("add", SETTING, "--stdin", "--force", value=json.dumps(token))
+
+
+class Tokens:
+    """Elasticsearch's tokens of Kibana's service account."""
+
+    def __init__(self, api: Api, password: str, name: str) -> None:
+        """Manage the token ``name`` as the user elastic."""
+        self.api = api
+        self.headers = {"Authorization": basic("elastic", password)}
+        self.path = f"/_security/service/{ACCOUNT}/credential/token/{name}"
+
+    def works(self, token: str) -> bool:
+        """Return whether Elasticsearch takes ``token`` for Kibana's."""
+        headers = {"Authorization": f"Bearer {token}"}
+        status, body = self.api.call("GET", "/_security/_authenticate", headers)
+        if status == UNAUTHORIZED:
+            return False
+        if status != OK:
+            raise ApiError(f"Elasticsearch: {refusal(status, body)}")
+        return bool(json.loads(body)["username"] == ACCOUNT)
+
+    def renew(self) -> str:
+        """Return a new token in place of the old one of the same name."""
+        status, body = self.api.call("DELETE", self.path, self.headers)
+        if status not in {OK, NOT_FOUND}:
+            raise ApiError(f"Elasticsearch: {refusal(status, body)}")
+        status, body = self.api.call("POST", self.path, self.headers)
+        if status != OK:
+            raise ApiError(f"Elasticsearch: {refusal(status, body)}")
+        return str(json.loads(body)["token"]["value"])
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "elasticsearch_url": {"type": "str", "required": True},
+            "elasticsearch_password": {"type": "str", "required": True, "no_log": True},
+            "ca_file": {"type": "path", "required": True},
+            "cert_file": {"type": "path", "required": True},
+            "key_file": {"type": "path", "required": True},
+            "name": {"type": "str", "required": True},
+            "config_dir": {"type": "path", "default": "/etc/kibana"},
+            "program": {"type": "path", "default": "/usr/share/kibana/bin/kibana-keystore"},
+            "user": {"type": "str", "default": "kibana"},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    context = ssl.create_default_context(cafile=params["ca_file"])
+    context.load_cert_chain(params["cert_file"], params["key_file"])
+    keystore = Keystore(module)
+    actions = []
+    try:
+        tokens = Tokens(Api(params["elasticsearch_url"], context), params["elasticsearch_password"], params["name"])
+        present = keystore.read()
+        if not (present and tokens.works(present)):
+            actions.append("replace the token" if present else "make a token")
+            if not module.check_mode:
+                keystore.write(tokens.renew())
+    except ApiError as error:
+        module.fail_json(msg=f"kibana_service_token: {error}", actions=actions)
+    module.exit_json(changed=bool(actions), actions=actions)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,495 @@
+"""The dashboards: Kibana's placeholders, the searches, the pictures and the page."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import random
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import vl_convert
+import yaml
+from ansible.module_utils.testing import patch_module_args
+
+from tests.unit import fake_elasticsearch, fake_server
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+NOW = "2026-11-23T12:00:00Z"
+END = datetime(2026, 11, 23, 12, tzinfo=UTC).timestamp() * 1000
+HOUR = 3_600_000
+
+Json = dict[str, Any]
+
+
+def load(path: str) -> ModuleType:
+    """Import a file of the repository that is no package."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, REPOSITORY / path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+dashboards = load("playbooks/filter_plugins/dashboards.py")
+search_elasticsearch = load("playbooks/library/search_elasticsearch.py")
+render_dashboard = load("playbooks/library/render_dashboard.py")
+
+DASHBOARD: Json = dashboards.read_dashboard("dashboards/site.yml")
+SPECS = sorted(REPOSITORY.glob("dashboards/*.vl.json"))
+PLACES = [
+    ("China", "Beijing", 39.9, 116.4),
+    ("Germany", "Frankfurt am Main", 50.1, 8.7),
+    ("Brazil", "São Paulo", -23.5, -46.6),
+    ("South Africa", None, -26.2, 28.0),
+]
+
+
+def events() -> list[Json]:
+    """Return an hour of a site: 400 requests, two gunicorns, a failover. The same at each call."""
+    chance = random.Random(1)
+    made: list[Json] = []
+
+    def add(minute: float, dataset: str, host: str, **fields: Any) -> None:
+        time = fake_elasticsearch.iso(END - HOUR + minute * 60_000)
+        made.append({"@timestamp": time, "event.dataset": dataset, "host.name": host, **fields})
+
+    for number in range(400):
+        minute = number * 0.15
+        place = PLACES[0] if number % 2 else PLACES[number // 2 % 4]
+        located = {
+            "source.geo.country_name": place[0],
+            "source.geo.city_name": place[1],
+            "source.geo.location": {"lat": place[2], "lon": place[3]},
+        }
+        code = 503 if 195 <= number < 205 else 404 if number % 20 == 3 else 302 if number % 5 == 0 else 200
+        address = f"203.0.113.{number % 50}"
+        request = {"http.response.status_code": code, "source.ip": address, **(located if number % 10 else {})}
+        add(minute, "nginx.access", "main", **request)
+        add(
+            minute,
+            "nginx.upstream",
+            "main",
+            **{
+                "nginx.upstream.backend": f"127.0.0.1:800{number % 2}",
+                "nginx.upstream.request_time": math.exp(chance.gauss(-4, 0.5)),
+            },
+        )
+    for when, host, message, state in (
+        (30.0, "postgres-1", "received fast shutdown request", None),
+        (30.1, "postgres-1", "terminating connection due to administrator command", "57P01"),
+        (30.2, "postgres-1", "database system is shut down", None),
+        (30.2, "postgres-2", "replication terminated by primary server", None),
+        (30.3, "postgres-2", "received promote request", None),
+        (30.4, "postgres-2", "database system is ready to accept connections", None),
+        (31.0, "postgres-1", "database system is ready to accept read-only connections", None),
+        (31.1, "postgres-1", "started streaming WAL from primary at 0/5000000 on timeline 2", None),
+        (40.0, "postgres-2", 'duplicate key value violates "</script><b>x"', "23505"),
+    ):
+        add(when, "postgresql.log", host, **{"message": message, "postgresql.log.sql_state_code": state})
+    return made
+
+
+def panels(found: list[Json]) -> dict[str, Json]:
+    """Return the panels by name, with the answers to their searches over ``found`` in them."""
+    searches = dashboards.dashboard_searches(DASHBOARD, "now-1h", "now", NOW)
+    responses = [fake_elasticsearch.search(search["body"], found) for search in searches]
+    return {panel["name"]: panel for panel in dashboards.dashboard_answers(DASHBOARD, responses)}
+
+
+def picture(panel: Json) -> str:
+    """Return a panel's picture as SVG."""
+    return str(vl_convert.vegalite_to_svg(panel["spec"], vl_version=render_dashboard.VEGA_LITE))
+
+
+def texts(svg: str) -> list[str]:
+    """Return the texts that can be read in a picture."""
+    return [re.sub(r"\s+", " ", text) for text in re.findall(r"<text[^>]*>([^<]+)</text>", svg)]
+
+
+@pytest.fixture(scope="module")
+def full() -> dict[str, Json]:
+    """Return the panels of the hour."""
+    return panels(events())
+
+
+@pytest.fixture(scope="module")
+def empty() -> dict[str, Json]:
+    """Return the panels of an hour in which nothing happened."""
+    return panels([])
+
+
+# Times
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("now", "2026-11-23T12:34:56+00:00"),
+        ("now-15m", "2026-11-23T12:19:56+00:00"),
+        ("now-2d", "2026-11-21T12:34:56+00:00"),
+        ("now+1w", "2026-11-30T12:34:56+00:00"),
+        ("now/d", "2026-11-23T00:00:00+00:00"),
+        ("now-1h/h", "2026-11-23T11:00:00+00:00"),
+        ("2026-01-31T12:00:00Z", "2026-01-31T12:00:00+00:00"),
+        ("2026-01-31", "2026-01-31T00:00:00+00:00"),
+        ("2026-01-31T12:00:00+02:00", "2026-01-31T12:00:00+02:00"),
+    ],
+)
+def test_times_are_read_as_the_time_picker_writes_them(text: str, expected: str) -> None:
+    """Relative and absolute times, in UTC where they do not say."""
+    assert dashboards.moment(text, datetime(2026, 11, 23, 12, 34, 56, tzinfo=UTC)).isoformat() == expected
+
+
+@pytest.mark.parametrize("text", ["yesterday", "now-", "now-1y", "now - 1h", ""])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    """The error says how a time is written."""
+    with pytest.raises(dashboards.DashboardError, match="is no time; write for instance now"):
+        dashboards.moment(text, datetime(2026, 11, 23, tzinfo=UTC))
+
+
+def test_an_empty_range_is_refused() -> None:
+    """A range that ends before it begins has nothing to show."""
+    with pytest.raises(dashboards.DashboardError, match="is empty"):
+        dashboards.dashboard_searches(DASHBOARD, "now", "now-1h", NOW)
+
+
+def test_a_range_is_written_for_people() -> None:
+    """The day is named once where it is one day."""
+    assert dashboards.time_range("now-1h", "now", NOW) == "2026-11-23 11:00 to 12:00 UTC"
+    assert dashboards.time_range("now-1d", "now", NOW) == "2026-11-22 12:00 to 2026-11-23 12:00 UTC"
+
+
+# Kibana's placeholders
+
+
+def resolve(url: Json) -> Json:
+    """Return the body of the search that Kibana would send for the last hour."""
+    times = dashboards.Range("now-1h", "now", dashboards.moment(NOW, datetime.now(UTC)))
+    body: Json = dashboards.resolve_search({"index": "x-*", **url}, times)["body"]
+    return body
+
+
+LIMITS = {
+    "gte": "2026-11-23T11:00:00.000Z",
+    "lte": "2026-11-23T12:00:00.000Z",
+    "format": "strict_date_optional_time",
+}
+
+
+def test_time_field_alone() -> None:
+    """A time field without context is a range query."""
+    assert resolve({"%timefield%": "t", "body": {}}) == {"query": {"range": {"t": LIMITS}}}
+
+
+def test_time_field_and_context() -> None:
+    """With context, the range is one of the dashboard's conditions."""
+    wanted = {"bool": {"must": [{"range": {"t": LIMITS}}], "filter": [], "should": [], "must_not": []}}
+    assert resolve({"%timefield%": "t", "%context%": True}) == {"query": wanted}
+
+
+def test_context_alone() -> None:
+    """Without a time field everything is searched."""
+    wanted: Json = {"bool": {"must": [], "filter": [], "should": [], "must_not": []}}
+    assert resolve({"%context%": True, "body": {}}) == {"query": wanted}
+
+
+def test_no_context_leaves_the_body_alone() -> None:
+    """A body without placeholders is sent as it is."""
+    assert resolve({"body": {"size": 0}}) == {"size": 0}
+
+
+def test_query_of_its_own() -> None:
+    """In a query, the dashboard's conditions and the range stand where they are asked for."""
+    query = {
+        "bool": {
+            "must": ["%dashboard_context-must_clause%", {"range": {"t": {"%timefilter%": True, "boost": 2}}}],
+            "filter": ["%dashboard_context-filter_clause%"],
+            "must_not": ["%dashboard_context-must_not_clause%", {"term": {"a": 1}}],
+        }
+    }
+    wanted: Json = {"must": [{"range": {"t": {"boost": 2, **LIMITS}}}], "filter": [], "must_not": [{"term": {"a": 1}}]}
+    assert resolve({"body": {"query": query}}) == {"query": {"bool": wanted}}
+
+
+def test_bounds_in_aggregations() -> None:
+    """Bounds are milliseconds; a shift moves them."""
+    node = {"min": {"%timefilter%": "min"}, "max": {"%timefilter%": "max", "shift": -1, "unit": "h"}}
+    found = resolve({"body": {"aggs": {"a": {"date_histogram": {"extended_bounds": node}}}}})
+    bounds = found["aggs"]["a"]["date_histogram"]["extended_bounds"]
+    assert bounds == {"min": END - HOUR, "max": END - HOUR}
+
+
+def test_a_shift_is_in_days_unless_it_says() -> None:
+    """The same default as Kibana's."""
+    aggs = {"a": {"b": {"%timefilter%": "max", "shift": 1}}}
+    assert resolve({"body": {"aggs": aggs}})["aggs"]["a"]["b"] == END + 24 * HOUR
+
+
+@pytest.mark.parametrize(
+    ("interval", "wanted"),
+    [
+        ({"%autointerval%": True}, {"calendar_interval": "1m"}),
+        ({"%autointerval%": 10}, {"fixed_interval": "5m"}),
+        ({"%autointerval%": 400}, {"fixed_interval": "10s"}),
+        ("1d", {"calendar_interval": "1d"}),
+        ("90s", {"fixed_interval": "90s"}),
+    ],
+)
+def test_intervals_of_histograms(interval: object, wanted: Json) -> None:
+    """Kibana renames an interval to what Elasticsearch has taken since 7.2."""
+    aggs = {"a": {"date_histogram": {"field": "t", "interval": interval}}}
+    assert resolve({"body": {"aggs": aggs}})["aggs"]["a"]["date_histogram"] == {"field": "t", **wanted}
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ({"%context%": True, "body": {"query": {}}}, "Kibana refuses both"),
+        ({"%type%": "emsfile", "name": "World"}, "has name, which is not known"),
+        ({"%type%": "emsfile"}, "only elasticsearch"),
+        ({"%context_query%": True}, "not known here"),
+        ({"body": {"aggs": {"a": {"b": {"%timefilter%": "middle"}}}}}, "true, min or max"),
+        ({"body": {"aggs": {"a": {"b": {"%timefilter%": "min", "shift": "x"}}}}}, "must be a number"),
+        ({"body": {"aggs": {"a": {"b": {"%timefilter%": "min", "shift": 1, "unit": "y"}}}}}, "must be one of"),
+        (
+            {"body": {"aggs": {"a": {"date_histogram": {"interval": {"%autointerval%": "x"}}}}}},
+            "true or a number",
+        ),
+    ],
+)
+def test_what_kibana_refuses_is_refused(url: Json, message: str) -> None:
+    """A mistake is found here, before anybody opens Kibana."""
+    with pytest.raises(dashboards.DashboardError, match=message):
+        resolve(url)
+
+
+# Panels
+
+
+def test_every_specification_is_on_the_dashboard() -> None:
+    """No file that nobody sees, and no panel over another."""
+    assert sorted(panel["name"] for panel in DASHBOARD["panels"]) == [path.name.split(".")[0] for path in SPECS]
+    taken: set[tuple[int, int]] = set()
+    for panel in DASHBOARD["panels"]:
+        grid = panel["grid"]
+        assert grid["x"] + grid["w"] <= 48
+        cells = {
+            (x, y) for x in range(grid["x"], grid["x"] + grid["w"]) for y in range(grid["y"], grid["y"] + grid["h"])
+        }
+        assert not cells & taken, panel["name"]
+        taken |= cells
+
+
+@pytest.mark.parametrize("path", SPECS, ids=lambda path: path.name.split(".")[0])
+def test_specifications_are_of_the_form_that_kibana_takes(path: Path) -> None:
+    """Vega-Lite 5, a title and what it means, one search by context and time, one view that fills its place."""
+    spec = json.loads(path.read_text("utf-8"))
+    assert spec["$schema"] == "https://vega.github.io/schema/vega-lite/v5.json"
+    assert spec["title"].keys() == {"text", "subtitle"}
+    url = spec["data"]["url"]
+    assert url.keys() == {"%context%", "%timefield%", "index", "body"}
+    assert (url["%context%"], url["%timefield%"], url["index"]) == (True, "@timestamp", "filebeat-*")
+    assert url["body"]["size"] == 0
+    # Only single and layered views are resized.
+    assert "layer" in spec
+    assert not spec.keys() & {"width", "height", "autosize", "concat", "hconcat", "vconcat", "facet", "repeat"}
+    assert max(map(len, path.read_text("utf-8").splitlines())) < 1000
+
+
+def test_the_files_of_a_specification_are_put_in() -> None:
+    """Kibana loads nothing: the land is in the panel."""
+    spec = next(panel["spec"] for panel in DASHBOARD["panels"] if panel["name"] == "access-map")
+    land = spec["layer"][0]["data"]
+    assert "url" not in land
+    assert len(land["values"]["features"]) > 100
+    assert spec["config"]["font"]
+
+
+@pytest.mark.parametrize("name", [panel["name"] for panel in DASHBOARD["panels"]])
+def test_a_panel_without_events_says_so(empty: dict[str, Json], name: str) -> None:
+    """Its title is there, and a sentence in place of data."""
+    found = texts(picture(empty[name]))
+    assert empty[name]["title"] in found
+    if name == "headline":
+        assert found.count("0") == 4
+        assert found.count("\N{EN DASH}") == 3
+    else:
+        assert any(re.fullmatch(r"No .* in this time range", text) for text in found)
+    assert "NaN" not in " ".join(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("headline", {"400", "50", "4", "2.5%", "1"}),
+        ("access-map", {"360 of 400 requests have a place", "Beijing 240"}),
+        ("access-by-host", {"main (400)", "requests per minute", "time (UTC)", "11:30"}),
+        ("response-codes", {"2xx success", "3xx redirect", "4xx client error", "5xx server error"}),
+        ("gunicorn-requests", {"127.0.0.1:8000 (200, 50%)", "127.0.0.1:8001 (200, 50%)"}),
+        ("gunicorn-latency", {"127.0.0.1:8000", "127.0.0.1:8001", "milliseconds (logarithmic)"}),
+        ("database-events", {"promoted to primary", "replication started", "postgres-1", "postgres-2"}),
+        ("database-errors", {"23505 duplicate key", "57P01 server shut down", "postgres-1", "postgres-2"}),
+        ("log-lines", {"main nginx.access", "main nginx.upstream", "postgres-1 postgresql.log"}),
+    ],
+)
+def test_a_panel_shows_its_figures(full: dict[str, Json], name: str, wanted: set[str]) -> None:
+    """What can be read in the picture is what happened, and none of it is empty."""
+    found = set(texts(picture(full[name])))
+    assert wanted <= found
+    assert not any(text.startswith("No ") for text in found)
+    assert not {"NaN", "undefined", "null"} & set(" ".join(found).split())
+
+
+def test_errors_are_drawn(full: dict[str, Json]) -> None:
+    """Bars have heights: the ten errors of minute 30 are there, in their colour."""
+    svg = picture(full["response-codes"])
+    assert len(re.findall(r'fill="#C8361D"', svg, re.IGNORECASE)) >= 2
+
+
+def test_database_events_are_told_apart(full: dict[str, Json]) -> None:
+    """One mark an event; a fast shutdown alone is not one."""
+    svg = picture(full["database-events"])
+    marks = re.findall(r'aria-label="[^"]*\bkind: ([a-z ]+)[^"]*host: ([a-z0-9-]+)', svg)
+    if not marks:
+        marks = [tuple(reversed(found)) for found in re.findall(r'host: ([a-z0-9-]+)[^"]*kind: ([a-z ]+)', svg)]
+    assert sorted(marks) == [
+        ("accepts connections", "postgres-1"),
+        ("accepts connections", "postgres-2"),
+        ("promoted to primary", "postgres-2"),
+        ("replication started", "postgres-1"),
+        ("replication stopped", "postgres-2"),
+        ("shut down", "postgres-1"),
+    ]
+
+
+def test_the_table_of_places(full: dict[str, Json]) -> None:
+    """The map's CSV has a line a cell, the largest first, and empty cells where there is no city."""
+    lines = full["access-map"]["csv"].splitlines()
+    assert lines[0] == "geohash,count,latitude,longitude,country,city"
+    assert lines[1] == "wx4,240,39.9,116.4,China,Beijing"
+    assert any(line.endswith(",South Africa,") for line in lines)
+    assert len(lines) == 5
+
+
+def test_searches_are_those_of_both_versions() -> None:
+    """What Elasticsearch 6.8 or 8.19 does not know is refused by the stand-in that the other tests use."""
+    with pytest.raises(fake_elasticsearch.BadRequestError, match="unknown aggregation date_histogram"):
+        fake_elasticsearch.aggregate({"a": {"date_histogram": {"field": "t", "fixed_interval": "1m"}}}, [])
+
+
+# Asking
+
+
+def answer(request: fake_server.Request) -> fake_server.Answer:
+    """Answer a search as Elasticsearch does, each index with a fault of its own."""
+    assert request.method == "POST"
+    assert request.query == "ignore_unavailable=true"
+    assert request.headers["content-type"] == "application/json"
+    if request.headers["authorization"] != "Basic cmVhZGVyOnNlY3JldA==":
+        return 401, b'{"error": {"type": "security_exception", "reason": "unable to authenticate"}, "status": 401}'
+    whole = {"timed_out": False, "_shards": {"total": 1, "failed": 0}, "hits": {"total": 7, "hits": []}}
+    match request.path:
+        case "/six/_search":
+            return 200, json.dumps(whole).encode()
+        case "/none/_search":
+            return 200, json.dumps({**whole, "hits": {"total": {"value": 0}, "hits": []}}).encode()
+        case "/part/_search":
+            reason = [{"reason": {"reason": "disk gone"}}]
+            return 200, json.dumps({**whole, "_shards": {"total": 2, "failed": 1, "failures": reason}}).encode()
+        case "/hidden/_search":
+            error = {"root_cause": [{"type": "security_exception", "reason": "unauthorized"}]}
+            return 403, json.dumps({"error": error}).encode()
+    raise AssertionError(request)
+
+
+def ask(server: fake_server.Server, capsys: pytest.CaptureFixture[str], index: str, **changed: str) -> Json:
+    """Run the module and return its result."""
+    arguments = {
+        "url": server.url,
+        "ca_file": str(server.certificate),
+        "cert_file": str(server.certificate),
+        "key_file": str(server.key),
+        "user": "reader",
+        "password": "secret",
+        "searches": [{"index": index, "body": {"size": 0}}],
+        **changed,
+    }
+    with patch_module_args(arguments), pytest.raises(SystemExit):
+        search_elasticsearch.main()
+    result: Json = json.loads(capsys.readouterr().out)
+    return result
+
+
+def test_searching(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Responses come back; what is refused, partial or absent is said in a line, without the password."""
+    with fake_server.serve(tmp_path, answer, client_certificate=True) as server:
+        good = ask(server, capsys, "six")
+        assert (good["found"], good["changed"], len(good["responses"])) == (True, False, 1)
+        assert not ask(server, capsys, "none")["found"]
+        assert ask(server, capsys, "part")["msg"] == "Elasticsearch: 1 of 2 shards failed: disk gone"
+        assert "user reader may not read hidden" in ask(server, capsys, "hidden")["msg"]
+        wrong = ask(server, capsys, "six", password="guess-guess")
+        assert "user reader: wrong password?" in wrong["msg"]
+        assert "guess-guess" not in wrong["msg"]
+        assert "must start with https" in ask(server, capsys, "six", url="http://127.0.0.1")["msg"]
+        url = server.url
+    gone = fake_server.Server(url, server.certificate, server.key)
+    assert "did not answer" in ask(gone, capsys, "six")["msg"]
+
+
+# The page
+
+
+def draw(folder: Path, capsys: pytest.CaptureFixture[str], shown: dict[str, Json]) -> Json:
+    """Run the module and return its result."""
+    arguments = {"dest": str(folder), "title": "A & B", "range": "today", "panels": list(shown.values())}
+    with patch_module_args(arguments), pytest.raises(SystemExit):
+        render_dashboard.main()
+    result: Json = json.loads(capsys.readouterr().out)
+    return result
+
+
+def test_page(tmp_path: Path, capsys: pytest.CaptureFixture[str], full: dict[str, Json]) -> None:
+    """One page that fetches nothing, a picture a panel and the table; what is no more goes, what is the same stays."""
+    chosen = {name: full[name] for name in ("access-map", "database-events", "log-lines")}
+    (tmp_path / "old.png").write_bytes(b"")
+    (tmp_path / "notes.txt").write_text("mine")
+    first = draw(tmp_path, capsys, chosen)
+    assert first["changed"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "access-map.csv", "access-map.png", "database-events.png", "index.html", "log-lines.png", "notes.txt",
+    ]  # fmt: skip
+    assert not draw(tmp_path, capsys, chosen)["changed"]
+    assert (tmp_path / "log-lines.png").read_bytes().startswith(b"\x89PNG")
+
+    library = render_dashboard.vl_convert.javascript_bundle(vl_version=render_dashboard.VEGA_LITE)
+    page = Path(first["page"]).read_text("utf-8").replace(library, "")
+    assert "<title>A &amp; B</title>" in page
+    assert "default-src 'none'" in page
+    assert not re.search(r"""<(?:script|link|img|iframe)[^>]+(?:src|href)=""", page)
+    # A log line cannot end the script that it stands in.
+    assert page.count("</script>") == len(chosen) + 2
+    assert page.count("</script><b>x") == 0
+    ids = re.findall(r'\bid="([^"]+)"', page.split("<script")[0])
+    assert len(ids) == len(set(ids))
+    used = set(re.findall(r"url\(#([^)]+)\)", page.split("<script")[0]))
+    assert used <= set(ids)
+    assert page.count("<figure ") == len(chosen)
+    assert 'download="access-map.csv"' in page
+    assert first["bytes"] < 2_500_000
+
+
+def test_playbook_asks_as_the_reader() -> None:
+    """The report's user, the host's certificate, loopback."""
+    (play,) = yaml.safe_load((REPOSITORY / "playbooks/observe.yml").read_text("utf-8"))
+    task = next(task["search_elasticsearch"] for task in play["tasks"] if "search_elasticsearch" in task)
+    assert task["user"] == "reader"
+    assert task["url"] == "https://127.0.0.1:9200"
+    assert task["ca_file"] == "/etc/ssl/site/ca.crt"
