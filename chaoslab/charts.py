@@ -249,8 +249,8 @@ def _outage(
     yield {"data": _values(shade), "mark": {"type": "rect", "color": ORANGE, "opacity": 0.25}, "encoding": span}
     end = outage["begin"] + budget["outage_seconds"]
     for value, row, colour, text in (
-        (outage["end"], 1.42, ORANGE, f"nothing confirmed for {outage['seconds']:.1f} s"),
-        (end, 1.2, GREEN, f"budget {budget['outage_seconds']:g} s"),
+        (outage["end"], 1.36, ORANGE, f"nothing confirmed for {outage['seconds']:.1f} s"),
+        (end, 1.16, GREEN, f"budget {budget['outage_seconds']:g} s"),
     ):
         bar = [{"t": low, "t2": min(max(value, low), window[1]), "n": top * row, "label": text}]
         y = {"field": "n", "type": "quantitative"}

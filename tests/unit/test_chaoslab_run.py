@@ -21,6 +21,8 @@ MARK = "123456789abcdef"
 OPENING = {1: 16, 2: 8}
 RATE = 20.0
 NODES = ("postgres-1", "postgres-2")
+PRIMARY = {"role": "primary", "state": "running", "lease": True}
+STANDBY = {"role": "replica", "state": "running", "replication_state": "streaming", "sync_standby": True}
 OTHERS = [f"00000000-0000-4000-8000-{number:012d}" for number in range(5)]
 
 
@@ -93,31 +95,26 @@ class Story:
         return [*lines, {"end": {"time": self.length}}]
 
     def _samples(self) -> list[dict[str, Any]]:
-        lines: list[dict[str, Any]] = [{"anchor": {"wall": WALL, "kind": "samples", "nodes": list(NODES)}}]
-        for tick in range(int((self.length + 2) * 5)):
-            time = tick / 5
-            for node in NODES:
-                lines.append({"node": node, "asked": time, "answered": time + 0.01} | self._state(node, time))
-        return lines
+        times = [tick / 5 for tick in range(int((self.length + 2) * 5))]
+        return [
+            {"anchor": {"wall": WALL, "kind": "samples", "nodes": list(NODES)}},
+            *({"node": NODES[0], "asked": time, "answered": time + 0.01} | self._first(time) for time in times),
+            *({"node": NODES[1], "asked": time, "answered": time + 0.01} | self._second(time) for time in times),
+        ]
 
-    def _state(self, node: str, time: float) -> dict[str, Any]:
-        standby = {"role": "replica", "state": "running", "replication_state": "streaming"}
-        primary = {"role": "primary", "state": "running", "lease": True}
+    def _first(self, time: float) -> dict[str, Any]:
         if time < self.fault:
-            if node == NODES[0]:
-                return primary | {"timeline": 1, "standbys": {NODES[1]: "sync"}}
-            return standby | {"timeline": 1, "sync_standby": True}
-        if node == NODES[0]:
-            if time < self.heal:
-                return {"error": "ConnectionRefusedError"}
-            if time < self.whole:
-                return {"role": "replica", "state": "starting"}
-            return standby | {"timeline": 2, "sync_standby": True}
+            return PRIMARY | {"timeline": 1, "standbys": {NODES[1]: "sync"}}
+        if time < self.heal:
+            return {"error": "ConnectionRefusedError"}
+        return {"role": "replica", "state": "starting"} if time < self.whole else STANDBY | {"timeline": 2}
+
+    def _second(self, time: float) -> dict[str, Any]:
         if time < self.fault + self.outage * 0.6:
-            return standby | {"timeline": 1, "sync_standby": True}
+            return STANDBY | {"timeline": 1}
         if time < self.fault + self.outage * 0.85:
-            return standby | {"timeline": 1, "lease": True}
-        return primary | {"timeline": 2} | ({"standbys": {NODES[0]: "sync"}} if time >= self.whole else {})
+            return STANDBY | {"timeline": 1, "lease": True}
+        return PRIMARY | {"timeline": 2} | ({"standbys": {NODES[0]: "sync"}} if time >= self.whole else {})
 
     def _events(self) -> list[dict[str, Any]]:
         probes = ["One primary and its synchronous standby", "The ledger explains every tally", "Pages are served"]
@@ -139,3 +136,262 @@ def _anchor(kind: str) -> dict[str, Any]:
 def _tallies(rows: list[str]) -> list[str]:
     counts = {choice: sum(row.split("|")[1] == str(choice) for row in rows) for choice in OPENING}
     return [f"{choice}|{OPENING[choice] + counts[choice]}|{OPENING[choice]}" for choice in OPENING]
+
+
+@pytest.fixture
+def story() -> Story:
+    """Return a run in which all goes well."""
+    return Story()
+
+
+def judged(story: Story, directory: Path, spoil: Callable[[], None] = lambda: None) -> tuple[int, dict[str, Any]]:
+    """Write a run, spoil it, judge it; return the exit code and our part of the journal."""
+    arguments = story.write(directory)
+    spoil()
+    code = main([*arguments, *(["--alone"] if story.alone else [])])
+    found: dict[str, Any] = json.loads((directory / "journal.json").read_text())
+    return code, found["chaoslab"]
+
+
+def broken(ours: dict[str, Any]) -> set[str]:
+    """Return the keys of the rules that do not hold."""
+    return {rule["key"] for rule in ours["rules"] if not rule["holds"]}
+
+
+def edit(path: Path, change: Callable[[list[str]], list[str]]) -> Callable[[], None]:
+    """Return what changes the lines of a file."""
+
+    def spoil() -> None:
+        path.write_text("".join(f"{line}\n" for line in change(path.read_text().splitlines())))
+
+    return spoil
+
+
+def test_a_good_run_passes(story: Story, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 0, one line, and the figures that were put in."""
+    code, ours = judged(story, tmp_path)
+    assert (code, broken(ours), ours["verdict"]) == (0, set(), "pass")
+    line = capsys.readouterr().out
+    assert line.startswith("PASS primary-down: longest time without a confirmed vote 1.6 s (budget 5 s); 0 lost")
+    assert line.count("\n") == 1
+    figures = ours["figures"]
+    assert figures["outage"]["seconds"] == pytest.approx(1.65, abs=0.06)
+    assert sum(figures["outage"]["split"].values()) == pytest.approx(figures["outage"]["seconds"])
+    assert figures["cluster"]["whole_after_heal"] == pytest.approx(8.0, abs=0.21)
+    counts = {"sent": 900, "ok": 900, "info": 0, "fail": 0, "refused_503": 0, "failed_otherwise": 0}
+    assert {name: figures["votes"][name] for name in counts} == counts
+
+
+def test_the_journal_has_the_shape_of_chaos_toolkit(story: Story, tmp_path: Path) -> None:
+    """Its keys, its times, its states."""
+    judged(story, tmp_path)
+    journal = json.loads((tmp_path / "journal.json").read_text())
+    assert list(journal) == [
+        *("chaoslib-version", "platform", "node", "experiment", "start", "status", "deviated"),
+        *("steady_states", "run", "rollbacks", "end", "duration", "chaoslab"),
+    ]
+    assert (journal["status"], journal["deviated"]) == ("completed", False)
+    assert journal["steady_states"]["before"]["steady_state_met"] is True
+    assert journal["steady_states"]["before"]["probes"][0]["activity"]["provider"]["tasks"] == "cluster-whole"
+    assert journal["steady_states"]["before"]["probes"][0]["tolerance_met"] is True
+    assert [run["status"] for run in journal["run"]] == ["succeeded", "succeeded"]
+    assert journal["start"] == "2027-01-15T07:59:57"
+    assert journal["duration"] == pytest.approx(48.0, abs=0.1)
+
+
+def test_a_planted_loss_is_red(story: Story, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The negative control: one row less in one database, its tally with it."""
+
+    def drop(lines: list[str]) -> list[str]:
+        gone = lines.pop(100)
+        choice = gone.split("|")[1]
+        return [_less(line) if line.startswith(f"{choice}|") else line for line in lines]
+
+    code, ours = judged(story, tmp_path, edit(tmp_path / NODES[1], drop))
+    assert (code, broken(ours)) == (1, {"lost", "differing"})
+    assert ours["figures"]["ledger"]["nodes"][NODES[1]]["lost"] == {"count": 1, "tokens": [tokens.token(MARK, 95)]}
+    assert capsys.readouterr().out.startswith("FAIL primary-down: confirmed votes lost: 1 (budget 0)")
+
+
+def _less(line: str) -> str:
+    choice, votes, opening = line.split("|")
+    return f"{choice}|{int(votes) - 1}|{opening}"
+
+
+def test_long_outage_and_refused_votes_are_red(story: Story, tmp_path: Path) -> None:
+    """Each budget is told apart."""
+    story.outage = 12.0
+    story.heal, story.whole = 30.0, 44.0
+    story.slow = lambda due: (due + 10.1, 503, "info") if 15 <= due < 17 else None
+    code, ours = judged(story, tmp_path)
+    assert (code, broken(ours)) == (1, {"outage", "failed_votes"})
+    assert ours["figures"]["votes"]["refused_503"] == 40
+    assert any("40 votes whose voter was not told" in note for note in ours["notes"])
+
+
+def test_votes_that_never_resume_are_red(story: Story, tmp_path: Path) -> None:
+    """Also when the budget is longer than what was observed."""
+    story.slow = lambda due: (due + 1, 503, "info") if due >= 42 else None
+    code, ours = judged(story, tmp_path)
+    assert (code, broken(ours)) == (1, {"resumed", "failed_votes"})
+
+
+def test_a_killed_voter_is_red_and_its_unwritten_votes_are_not_unexpected(story: Story, tmp_path: Path) -> None:
+    """The last lines are missing: the votes they would have named count, and nobody says they were not cast."""
+    code, ours = judged(story, tmp_path, edit(tmp_path / "votes.jsonl", lambda lines: lines[:-3]))
+    assert (code, broken(ours)) == (1, {"observed"})
+
+
+def test_two_writable_databases_are_red(story: Story, tmp_path: Path) -> None:
+    """The old primary comes back as primary."""
+
+    def split_brain(lines: list[str]) -> list[str]:
+        return [
+            line.replace('"role": "replica", "state": "starting"', '"role": "primary", "lease": true') for line in lines
+        ]
+
+    _, ours = judged(story, tmp_path, edit(tmp_path / "samples.jsonl", split_brain))
+    assert "two_writable" in broken(ours)
+
+
+def test_an_aborted_run_and_a_broken_steady_state_are_red(story: Story, tmp_path: Path) -> None:
+    """The guardrail's word is in the verdict, and the journal says aborted."""
+    story.events = [
+        {"time": WALL + 20, "kind": "guardrail", "text": "no vote for 11 s"},
+        {"time": WALL + 46, "kind": "steady-after", "name": "Pages are served", "text": "503", "status": "failed"},
+    ]
+    code, ours = judged(story, tmp_path)
+    assert (code, broken(ours)) == (1, {"guardrail", "steady-after"})
+    journal = json.loads((tmp_path / "journal.json").read_text())
+    assert (journal["status"], journal["deviated"]) == ("aborted", True)
+    assert journal["steady_states"]["after"]["steady_state_met"] is False
+
+
+def test_votes_of_others_are_a_remark(story: Story, tmp_path: Path) -> None:
+    """Unless nobody else was there."""
+    stranger = "00000000-0000-4000-8000-00000000ffff|2|2.0"
+
+    def add(lines: list[str]) -> list[str]:
+        choice, votes, opening = next(line for line in lines if line.startswith("2|")).split("|")
+        kept = [line for line in lines if not line.startswith("2|")]
+        return [stranger, *kept, f"{choice}|{int(votes) + 1}|{opening}"]
+
+    def spoil() -> None:
+        for node in NODES:
+            edit(tmp_path / node, add)()
+
+    story.alone = False
+    code, ours = judged(story, tmp_path, spoil)
+    assert (code, broken(ours)) == (0, set())
+    assert any("1 votes were cast by somebody else" in note for note in ours["notes"])
+    story.alone = True
+    code, ours = judged(story, tmp_path, spoil)
+    assert (code, broken(ours)) == (1, {"unexpected"})
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("votes.jsonl", lambda _lines: [], "holds no anchor, not votes"),
+        ("votes.jsonl", lambda lines: lines[:1], "holds no request"),
+        ("votes.jsonl", lambda lines: lines[1:], "not votes"),
+        ("votes.jsonl", lambda lines: [*lines, "nonsense"], "votes.jsonl:903: is not JSON"),
+        (
+            "votes.jsonl",
+            lambda lines: [*lines[:5], lines[5].replace("302", '"x"')],
+            "votes.jsonl:6: is no line of votes",
+        ),
+        ("votes.jsonl", lambda lines: lines[:200], "no vote was sent around the time of the fault"),
+        ("reads.jsonl", lambda lines: [lines[0].replace("reads", "votes"), *lines[1:]], "holds votes, not reads"),
+        ("samples.jsonl", lambda lines: lines[:1], "holds no sample"),
+        ("samples.jsonl", lambda lines: lines[1:], "samples.jsonl:1: is no sample"),
+        ("events.jsonl", lambda lines: [line for line in lines if "inject" not in line], "nothing was injected"),
+        ("events.jsonl", lambda lines: [line.replace('"heal"', '"cure"') for line in lines], "kind is 'cure'"),
+        ("postgres-1", lambda lines: lines[:-2], "postgres-1: holds no tally"),
+        ("postgres-1", lambda lines: [*lines, "x|y|z"], "is neither a vote nor a tally"),
+        ("postgres-2", lambda lines: [*lines, "x|y"], "has 2 columns, not 3"),
+    ],
+)
+def test_unusable_input_is_named(
+    story: Story,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    case: tuple[str, Callable[[list[str]], list[str]], str],
+) -> None:
+    """Exit code 2, the file and the reason, and no journal."""
+    name, change, message = case
+    arguments = story.write(tmp_path)
+    edit(tmp_path / name, change)()
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("judge: ")
+    assert message in error
+    assert not (tmp_path / "journal.json").exists()
+
+
+def test_missing_file_is_named(story: Story, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By its path."""
+    arguments = story.write(tmp_path)
+    (tmp_path / "reads.jsonl").unlink()
+    assert main(arguments) == 2
+    assert "reads.jsonl: No such file" in capsys.readouterr().err
+
+
+def test_the_page_says_it_in_words_and_needs_nothing_else(story: Story, tmp_path: Path) -> None:
+    """Verdict on top, no script, nothing fetched, identifiers of the two drawings apart."""
+    judged(story, tmp_path)
+    assert main(["report", str(tmp_path / "journal.json"), "--out", str(tmp_path / "report.html")]) == 0
+    page = (tmp_path / "report.html").read_text()
+    words = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", page))
+    assert "Passed. No vote was lost or counted twice. For 1.6 s no vote was confirmed (budget 5 s)." in words
+    assert "Nobody who voted saw an error. Every page was served." in words
+    assert "<script" not in page
+    assert not re.search(r'(?:src|href)="(?!#)', page)
+    identifiers = re.findall(r'\bid="([^"]+)"', page)
+    assert len(identifiers) == len(set(identifiers))
+    assert page.count("<svg") == 2
+
+
+def test_what_was_not_ours_is_escaped(story: Story, tmp_path: Path) -> None:
+    """A host's message is text."""
+    story.events = [{"time": WALL + 16, "kind": "note", "text": "<script>alert(1)</script>"}]
+    judged(story, tmp_path)
+    main(["report", str(tmp_path / "journal.json"), "--out", str(tmp_path / "report.html")])
+    assert "<script" not in (tmp_path / "report.html").read_text()
+
+
+def test_the_index_lists_every_run(story: Story, tmp_path: Path) -> None:
+    """With links, counts, and the failed one marked."""
+    for name, outage in (("one", 1.6), ("two", 9.0)):
+        (tmp_path / name).mkdir()
+        story.outage = outage
+        judged(story, tmp_path / name)
+    journals = [str(tmp_path / name / "journal.json") for name in ("one", "two")]
+    assert main(["index", *journals, "--out", str(tmp_path / "index.html")]) == 0
+    page = (tmp_path / "index.html").read_text()
+    assert "1 of 2 runs passed." in page
+    assert 'href="one/report.html"' in page
+    assert 'href="two/report.html"' in page
+    assert "✗ failed" in page
+
+
+def test_a_page_of_something_else_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A journal of Chaos Toolkit itself has no figures of ours."""
+    (tmp_path / "journal.json").write_text('{"experiment": {}}')
+    assert main(["report", str(tmp_path / "journal.json"), "--out", str(tmp_path / "report.html")]) == 2
+    assert "is no journal of judge" in capsys.readouterr().err
+
+
+def test_events_are_appended(tmp_path: Path) -> None:
+    """What the engine notes is what judge reads."""
+    path = tmp_path / "events.jsonl"
+    assert main(["event", "--file", str(path), "--kind", "inject", "--text", "Stop it", "--host", "postgres-1"]) == 0
+    assert main(["event", "--file", str(path), "--kind", "heal", "--text", "Start it", "--time", "5.5"]) == 0
+    first, second = (json.loads(line) for line in path.read_text().splitlines())
+    assert (first["kind"], first["host"], second["time"]) == ("inject", "postgres-1", 5.5)
+
+
+def test_the_statement_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """For psql."""
+    assert main(["sql"]) == 0
+    assert "FROM polls_vote" in capsys.readouterr().out

@@ -1,0 +1,278 @@
+"""The voter against a site of our own that answers as it is told: on schedule, every answer understood."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Self
+from uuid import UUID
+
+import httpx
+import pytest
+
+from chaoslab import tokens
+from chaoslab.cli import main
+from chaoslab.guard import Limits, problem
+from chaoslab.observe import error_outcome, read_outcome, vote_outcome
+
+ROOT = Path(__file__).resolve().parents[2]
+FORM = """<input type="hidden" name="csrfmiddlewaretoken" value="secret">
+<input type="radio" name="choice" id="choice1" value="1" required>
+<input type="radio" name="choice" id="choice2" value="2" required>"""
+
+# What to do with the n-th vote: seconds to wait, and the status to answer, or None to break the connection.
+Plan = Callable[[int], tuple[float, int | None]]
+
+
+class Site:
+    """A site on loopback that answers votes by a plan and all else with a page."""
+
+    def __init__(self, plan: Plan) -> None:
+        """Take the plan."""
+        self.plan = plan
+        self.votes: list[dict[str, str]] = []
+        self.url = ""
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
+
+    def __enter__(self) -> Self:
+        """Listen."""
+        self._thread.start()
+        assert self._ready.wait(10)
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        """End."""
+        self._loop.call_soon_threadsafe(self._end.set)
+        self._thread.join()
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._end = asyncio.Event()
+        self._open: set[asyncio.Task[None]] = set()
+        server = await asyncio.start_server(self._connection, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        self._ready.set()
+        await self._end.wait()
+        server.close()
+        for task in self._open:
+            task.cancel()
+        await asyncio.gather(*self._open, return_exceptions=True)
+
+    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._open.add(task)
+        try:
+            while request := await self._request(reader):
+                status, headers = 200, "Set-Cookie: csrftoken=cookie; Path=/\r\n"
+                if request[0].startswith("POST"):
+                    number = len(self.votes)
+                    self.votes.append(dict(pair.split("=", 1) for pair in request[1].split("&")))
+                    pause, answer = self.plan(number)
+                    await asyncio.sleep(pause)
+                    if answer is None:
+                        return
+                    status, headers = answer, "Location: /polls/1/results/\r\n"
+                body = FORM if request[0].startswith("GET /polls/1/") else "ok"
+                writer.write(f"HTTP/1.1 {status} X\r\n{headers}Content-Length: {len(body)}\r\n\r\n{body}".encode())
+                await writer.drain()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+            self._open.discard(task)
+
+    @staticmethod
+    async def _request(reader: asyncio.StreamReader) -> tuple[str, str] | None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        fields = dict(line.lower().split(": ", 1) for line in head.split("\r\n")[1:] if line)
+        if head.startswith("POST"):
+            assert fields["cookie"] == "csrftoken=cookie"
+        body = await reader.readexactly(int(fields.get("content-length", 0)))
+        return head.split("\r\n")[0], body.decode()
+
+
+def arguments(site: Site, directory: Path, *more: str) -> list[str]:
+    """Return the arguments for a run against a site."""
+    files = [text for name in ("votes", "reads") for text in (f"--{name}", str(directory / f"{name}.jsonl"))]
+    return ["observe", "--url", site.url, *files, "--status", str(directory / "status.json"), *more]
+
+
+def lines(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any] | None]:
+    """Return anchor, requests and end of a file."""
+    found = [json.loads(line) for line in path.read_text().splitlines()]
+    end = found.pop()["end"] if "end" in found[-1] else None
+    return found[0]["anchor"], sorted(found[1:], key=lambda line: int(line["n"])), end
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    """Return a site that confirms all votes at once."""
+    with Site(lambda _number: (0.0, 302)) as found:
+        yield found
+
+
+def test_every_vote_is_sent_once_and_written_down(site: Site, tmp_path: Path) -> None:
+    """Each with a token of its own, taking turns with the choices; and as many pages."""
+    assert main(arguments(site, tmp_path, "--rate", "50", "--max-seconds", "1")) == 0
+    anchor, votes, end = lines(tmp_path / "votes.jsonl")
+    arrived = sorted(site.votes, key=lambda vote: vote["token"])
+    assert [vote["token"] for vote in votes] == [vote["token"] for vote in arrived]
+    assert [str(vote["choice"]) for vote in votes] == [vote["choice"] for vote in arrived] == ["1", "2"] * 25
+    assert all(vote["csrfmiddlewaretoken"] == "secret" for vote in site.votes)
+    assert all(tokens.is_of(anchor["mark"], vote["token"]) and UUID(vote["token"]) for vote in votes)
+    assert {(vote["status"], vote["outcome"]) for vote in votes} == {(302, "ok")}
+    assert [vote["intended"] for vote in votes] == pytest.approx([n / 50 for n in range(50)])
+    assert all(vote["intended"] <= vote["sent"] <= vote["done"] for vote in votes)
+    assert end is not None
+    assert (end["sent"], end["reason"]) == (50, "max-seconds")
+    assert abs(anchor["wall"] + end["time"] - time.time()) < 5
+    _, reads, _ = lines(tmp_path / "reads.jsonl")
+    assert len(reads) == 20
+    status = json.loads((tmp_path / "status.json").read_text())
+    assert (status["state"], status["votes"]["ok"], status["votes"]["outstanding"]) == ("ended", 50, 0)
+
+
+def test_votes_are_sent_on_schedule_while_none_is_answered(tmp_path: Path) -> None:
+    """Open loop: a second of silence has a second's votes outstanding, and the gap is as long as the silence."""
+    with Site(lambda number: (1.0 - number / 50 if number < 50 else 0.0, 302)) as site:
+        assert main(arguments(site, tmp_path, "--rate", "50", "--max-seconds", "1.5")) == 0
+    _, votes, _ = lines(tmp_path / "votes.jsonl")
+    assert len(votes) == 75
+    assert max(vote["sent"] - vote["intended"] for vote in votes) < 0.5
+    assert votes[0]["done"] >= 1.0
+    assert json.loads((tmp_path / "status.json").read_text())["longest_gap"] >= 0.9
+
+
+def test_answers_are_told_apart(tmp_path: Path) -> None:
+    """What may have landed is info; what was refused is not; a late answer is none."""
+    answers: list[tuple[float, int | None]] = [(0, 302), (0, 503), (0, 403), (0, None), (0, 500), (0, 200), (3, 302)]
+    with Site(lambda number: answers[number]) as site:
+        options = ("--rate", "10", "--max-seconds", "0.7", "--timeout", "1")
+        assert main(arguments(site, tmp_path, *options)) == 0
+    _, votes, _ = lines(tmp_path / "votes.jsonl")
+    told = {vote["token"]: (vote["status"], vote["outcome"]) for vote in votes}
+    assert [told[vote["token"]] for vote in site.votes] == [
+        *((302, "ok"), (503, "info"), (403, "fail"), (0, "info"), (500, "info"), (200, "info"), (0, "info")),
+    ]
+
+
+def test_a_site_that_is_gone_was_told_nothing(tmp_path: Path) -> None:
+    """No connection, no vote: that is fail, and the run goes on."""
+    with Site(lambda _number: (0.0, 302)) as site:
+        options = arguments(site, tmp_path, "--rate", "20", "--stop-file", str(tmp_path / "stop"))
+        process = subprocess.Popen([sys.executable, "-m", "chaoslab", *options], cwd=ROOT)
+        while len(site.votes) < 5:
+            time.sleep(0.02)
+    time.sleep(0.5)
+    (tmp_path / "stop").touch()
+    assert process.wait(10) == 0
+    _, votes, end = lines(tmp_path / "votes.jsonl")
+    assert end is not None
+    assert end["reason"] == "stop-file"
+    assert votes[0]["outcome"] == "ok"
+    assert votes[-1]["outcome"] == "fail"
+    assert "ConnectError" in votes[-1]["error"]
+
+
+@pytest.mark.parametrize(("number", "whole"), [(signal.SIGTERM, True), (signal.SIGKILL, False)])
+def test_a_signal_loses_little(site: Site, tmp_path: Path, number: signal.Signals, whole: bool) -> None:  # noqa: FBT001
+    """SIGTERM ends the run well; SIGKILL costs the last second at most."""
+    process = subprocess.Popen([sys.executable, "-m", "chaoslab", *arguments(site, tmp_path)], cwd=ROOT)
+    while len(site.votes) < 40:
+        time.sleep(0.02)
+    os.kill(process.pid, number)
+    assert process.wait(10) == (0 if whole else -signal.SIGKILL)
+    text = (tmp_path / "votes.jsonl").read_text()
+    written = text[: text.rfind("\n") + 1].splitlines()
+    assert len(written) > 20
+    assert ("end" in json.loads(written[-1])) is whole
+    if whole:
+        assert len(written) - 2 == len(site.votes)
+
+
+def test_a_site_without_a_form_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], site: Site) -> None:
+    """Exit code 2, and a line that says where."""
+    assert main(arguments(site, tmp_path, "--question", "7")) == 2
+    assert f"observe: {site.url}/polls/7/: answered 200 without a form" in capsys.readouterr().err
+    site.url = "http://127.0.0.1:9"
+    assert main(arguments(site, tmp_path)) == 2
+    missing = str(tmp_path / "missing.crt")
+    assert main(arguments(site, tmp_path, "--ca-file", missing)) == 2
+    assert f"{missing}: cannot be used as certificate authority" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("status", "location", "outcome"),
+    [
+        (302, "/polls/1/results/", "ok"),
+        (302, "/polls/2/results/", "info"),
+        (302, "/login/", "info"),
+        (200, "", "info"),
+        (400, "", "fail"),
+        (403, "", "fail"),
+        (404, "", "fail"),
+        (500, "", "info"),
+        (502, "", "info"),
+        (503, "", "info"),
+        (504, "", "info"),
+    ],
+)
+def test_meaning_of_answers(status: int, location: str, outcome: str) -> None:
+    """Only the redirect to the results is a confirmation."""
+    response = httpx.Response(status, headers={"location": location})
+    assert vote_outcome(response, 1).outcome == outcome
+    assert read_outcome(response).outcome == ("ok" if status == 200 else "fail")
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (httpx.ConnectError("refused"), "fail"),
+        (httpx.ConnectTimeout(""), "fail"),
+        (httpx.ReadTimeout(""), "info"),
+        (httpx.WriteError(""), "info"),
+        (httpx.ReadError(""), "info"),
+        (httpx.RemoteProtocolError("disconnected"), "info"),
+    ],
+)
+def test_meaning_of_errors(error: Exception, outcome: str) -> None:
+    """Without a connection nothing was sent."""
+    assert error_outcome(error).outcome == outcome
+
+
+def test_guardrail(tmp_path: Path) -> None:
+    """Silence, a dead voter and a violation each end the run; nothing else does."""
+    limits = Limits(tmp_path / "status.json", 10.0, 1.0, tmp_path / "violations.json")
+    good = {"state": "running", "wall": 1000.0, "seconds_since_ack": 1.0}
+
+    def said(**changes: object) -> str | None:
+        limits.status.write_text(json.dumps(good | changes))
+        return problem(limits, 1001.0)
+
+    assert "no sign of life" in str(problem(limits, 1001.0))
+    assert said() is None
+    assert said(seconds_since_ack=11.0) == "no vote was confirmed for 11.0 s, more than 10 s"
+    assert said(state="ended", seconds_since_ack=11.0, wall=0) is None
+    assert "is 9 s old" in str(said(wall=992.0))
+    (tmp_path / "violations.json").write_text('{"nodes": ["postgres-1", "postgres-2"]}')
+    assert said() == "two writable databases at once: postgres-1 and postgres-2"
+
+
+def test_guard_ends_with_the_time_or_the_problem(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """0 when all was well, 1 with the reason."""
+    status = tmp_path / "status.json"
+    status.write_text(json.dumps({"state": "running", "wall": time.time(), "seconds_since_ack": 3.0}))
+    options = ["guard", "--status", str(status), "--seconds", "0.3", "--max-outage"]
+    assert main([*options, "5"]) == 0
+    assert main([*options, "2"]) == 1
+    assert "guardrail: no vote was confirmed for 3.0 s" in capsys.readouterr().out
