@@ -53,7 +53,7 @@ class Cluster:
         self.indices[name] = {"size": size, "created": number * 1000, "alias": alias, "block": False}
         return name
 
-    def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:  # noqa: C901, PLR0911
+    def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:  # noqa: C901, PLR0911, PLR0912
         """Answer one call."""
         if method != "GET":
             self.writes.append((method, path, body))
@@ -68,10 +68,12 @@ class Cluster:
                 assert self.data_streams, "version 6 does not know this call"
                 return {"data_streams": [{"indices": [{"index_name": name} for name in self.indices]}]}
             case ("GET", "/_cat/indices/filebeat-*"):
-                return [
-                    {"index": name, "creation.date": str(index["created"]), "pri.store.size": str(index["size"] * MB)}
-                    for name, index in reversed(self.indices.items())
-                ]
+                listed = [(name, str(index["created"])) for name, index in reversed(self.indices.items())]
+                return [{"index": name, "creation.date": created} for name, created in listed]
+            case ("GET", "/filebeat-*/_stats/store,translog"):
+                # https://www.elastic.co/guide/en/elasticsearch/reference/8.19/indices-stats.html
+                halves = {name: {"size_in_bytes": index["size"] * MB // 2} for name, index in self.indices.items()}
+                return {"indices": {name: {"primaries": {"store": h, "translog": h}} for name, h in halves.items()}}
             case ("GET", "/_cluster/settings"):
                 return {"persistent": {guard.CLUSTER_BLOCK: "true"} if self.cluster_block else {}, "transient": {}}
             case ("GET", "/filebeat-*/_settings/index.blocks.read_only_allow_delete"):

@@ -176,12 +176,17 @@ class Guard:
                 names = [index["index_name"] for index in stream["indices"]]
                 candidates.update(names[:-1])
                 written.update(names[-1:])
-        columns = "h=index,creation.date,pri.store.size"
-        listed = self.api.call("GET", f"/_cat/indices/{pattern}?format=json&bytes=b&{columns}")
+        listed = self.api.call("GET", f"/_cat/indices/{pattern}?format=json&h=index,creation.date")
+        sizes = self.api.call("GET", f"/{pattern}/_stats/store,translog")["indices"]
         found = [
-            Index(one["index"], int(one["pri.store.size"] or 0), int(one["creation.date"]))
+            Index(
+                one["index"],
+                # In version 6 what was written in the last hours is there twice: in the index and in its translog.
+                sum(sizes[one["index"]]["primaries"][part]["size_in_bytes"] for part in ("store", "translog")),
+                int(one["creation.date"]),
+            )
             for one in listed
-            if one["index"] in candidates - written
+            if one["index"] in candidates - written and one["index"] in sizes
         ]
         return sorted(found, key=lambda index: (index.created, index.name))
 
