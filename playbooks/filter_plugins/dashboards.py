@@ -336,13 +336,21 @@ def at(node: Any, path: str) -> Any:  # noqa: ANN401 - JSON
     return node
 
 
+def first_at(node: Json, paths: list[str]) -> object:
+    """Return what the first of ``paths`` that leads anywhere leads to, or None."""
+    return next((found for found in (at(node, path) for path in paths) if found is not None), None)
+
+
 def table_csv(table: Json, response: Json) -> str:
-    """Return the rows of a response as CSV (RFC 4180) with a line of column names."""
+    """Return the rows of a response as CSV (RFC 4180) with a line of column names.
+
+    A column is a path into the row, or several, of which the first that leads anywhere is taken.
+    """
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(table["columns"])
     for row in at(response, table["rows"]) or []:
-        cells = (at(row, path) for path in table["columns"].values())
+        cells = (first_at(row, [paths] if isinstance(paths, str) else paths) for paths in table["columns"].values())
         writer.writerow([round(cell, 4) if isinstance(cell, float) else "" if cell is None else cell for cell in cells])
     return text.getvalue()
 

@@ -64,7 +64,9 @@ def events() -> list[Json]:
         minute = number * 0.15
         place = PLACES[0] if number % 2 else PLACES[number // 2 % 4]
         located = {
-            "source.geo.country_name": place[0],
+            # As 8 has it; 6.8 leaves the name out, as the last place here.
+            "source.geo.country_name": None if place[0] == "South Africa" else place[0],
+            "source.geo.country_iso_code": place[0][:2].upper(),
             "source.geo.city_name": place[1],
             "source.geo.location": {"lat": place[2], "lon": place[3]},
         }
@@ -347,6 +349,14 @@ def test_a_panel_shows_its_figures(full: dict[str, Json], name: str, wanted: set
     assert not {"NaN", "undefined", "null"} & set(" ".join(found).split())
 
 
+@pytest.mark.parametrize("state", ["full", "empty"])
+def test_no_warnings(request: pytest.FixtureRequest, capfd: pytest.CaptureFixture[str], state: str) -> None:
+    """Kibana would show them on the panel."""
+    for name, panel in request.getfixturevalue(state).items():
+        vl_convert.vegalite_to_vega(panel["spec"], vl_version=render_dashboard.VEGA_LITE, show_warnings=True)
+        assert capfd.readouterr() == ("", ""), name
+
+
 def test_errors_are_drawn(full: dict[str, Json]) -> None:
     """Bars have heights: the ten errors of minute 30 are there, in their colour."""
     svg = picture(full["response-codes"])
@@ -374,7 +384,7 @@ def test_the_table_of_places(full: dict[str, Json]) -> None:
     lines = full["access-map"]["csv"].splitlines()
     assert lines[0] == "geohash,count,latitude,longitude,country,city"
     assert lines[1] == "wx4,240,39.9,116.4,China,Beijing"
-    assert any(line.endswith(",South Africa,") for line in lines)
+    assert any(line.endswith(",SO,") for line in lines)
     assert len(lines) == 5
 
 
