@@ -385,6 +385,64 @@ def test_missing_counters_never_counted(host: FakeHost, timer: Timer) -> None:
     assert host.restarts == 0
 
 
+class Connection:
+    """A connection to a server that knows some paths; `None` in their place is a server that is not there."""
+
+    servers: dict[str, set[str] | None]
+    asked: list[str]
+
+    def __init__(self, host: str, *_: Any, **__: Any) -> None:
+        """Be a connection to ``host``."""
+        self.host = host
+        self.status = 0
+
+    def request(self, _method: str, path: str, headers: dict[str, str]) -> None:
+        """Ask for ``path`` with a password."""
+        assert headers["Authorization"].startswith("Basic ")
+        self.asked.append(f"{self.host}{path}")
+        known = self.servers[self.host]
+        if known is None:
+            raise TimeoutError
+        self.status = 200 if path in known else 404
+
+    def getresponse(self) -> Connection:
+        """Answer."""
+        return self
+
+    def read(self) -> bytes:
+        """Return the body."""
+        return b"{}"
+
+    def close(self) -> None:
+        """End."""
+
+
+@pytest.mark.parametrize(
+    ("servers", "expected"),
+    [
+        ({"a": {"/", "/pipeline"}, "b": None}, ""),
+        ({"a": None, "b": {"/", "/pipeline"}}, ""),
+        ({"a": None, "b": None}, "https://b:9200 does not answer (TimeoutError)"),
+        ({"a": {"/"}, "b": {"/"}}, "https://b:9200/pipeline answers with HTTP 404"),
+    ],
+)
+def test_elasticsearch_must_know_what_filebeat_needs(
+    monkeypatch: pytest.MonkeyPatch, servers: dict[str, set[str] | None], expected: str
+) -> None:
+    """One node that would take events is enough; a wiped Elasticsearch answers and would not."""
+    Connection.servers, Connection.asked = servers, []
+    monkeypatch.setattr(watchdog.http.client, "HTTPSConnection", Connection)
+
+    class Context:
+        def load_cert_chain(self, *_: Any) -> None:
+            """Take any certificate."""
+
+    monkeypatch.setattr(watchdog.ssl, "create_default_context", lambda **_: Context())
+    tls = {name: Path(name) for name in ("ca", "cert", "key")}
+    urls = ["https://a:9200", "https://b:9200"]
+    assert watchdog.ask_elasticsearch(urls, ["/pipeline"], tls, "user", "password") == expected
+
+
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     """The program explains itself."""
     with pytest.raises(SystemExit):

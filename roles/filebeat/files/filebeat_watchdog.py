@@ -357,10 +357,11 @@ def read_files(patterns: list[str], folder: Path) -> dict[str, File]:
     return files
 
 
-def ask_elasticsearch(urls: list[str], tls: Mapping[str, Path], user: str, password: str) -> str:
+def ask_elasticsearch(urls: list[str], paths: list[str], tls: Mapping[str, Path], user: str, password: str) -> str:
     """Return what keeps every one of ``urls`` from taking events, or "" when one answers well.
 
-    Asks with Filebeat's own certificate and password: one that refuses those is not mended by a restart either.
+    Asks with Filebeat's own certificate and password, and for what Filebeat asks before it sends: an Elasticsearch that
+    refuses those, or lacks one of ``paths``, is not mended by a restart either.
     """
     context = ssl.create_default_context(cafile=tls["ca"])
     context.load_cert_chain(tls["cert"], tls["key"])
@@ -370,16 +371,20 @@ def ask_elasticsearch(urls: list[str], tls: Mapping[str, Path], user: str, passw
         address = urlsplit(url)
         connection = http.client.HTTPSConnection(address.hostname or "", address.port, timeout=5, context=context)
         try:
-            connection.request("GET", "/", headers={"Authorization": f"Basic {token}"})
-            status = connection.getresponse().status
+            wrong = ""
+            for path in ["/", *paths]:
+                connection.request("GET", path, headers={"Authorization": f"Basic {token}"})
+                answer = connection.getresponse()
+                answer.read()
+                if answer.status != http.client.OK:
+                    wrong = f"{url}{path} answers with HTTP {answer.status}"
+                    break
         except (OSError, http.client.HTTPException) as error:
             wrong = f"{url} does not answer ({str(error) or type(error).__name__})"
-            continue
         finally:
             connection.close()
-        if status == http.client.OK:
-            return ""
-        wrong = f"{url} answers with HTTP {status}"
+        if not wrong:
+            break
     return wrong
 
 
@@ -414,6 +419,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--state", type=Path, required=True, help="file that keeps what was seen")
     parser.add_argument("--elasticsearch", action="append", default=[], help="URL; repeatable")
+    parser.add_argument(
+        "--needs",
+        action="append",
+        default=[],
+        help="path that Elasticsearch must know before it takes events; repeatable",
+    )
     parser.add_argument("--ca", type=Path, required=True, help="authority of Elasticsearch's certificate")
     parser.add_argument("--cert", type=Path, required=True, help="client certificate")
     parser.add_argument("--key", type=Path, required=True, help="its private key")
@@ -450,7 +461,7 @@ class ThisHost:
         """Return what is wrong with Elasticsearch, or ""."""
         password = os.environ.get("FILEBEAT_WRITER_PASSWORD", "")
         tls = {"ca": self.options.ca, "cert": self.options.cert, "key": self.options.key}
-        return ask_elasticsearch(self.options.elasticsearch, tls, self.options.user, password)
+        return ask_elasticsearch(self.options.elasticsearch, self.options.needs, tls, self.options.user, password)
 
     def restart(self) -> None:
         """Restart the unit; systemd kills what does not stop within the unit's own limit."""
