@@ -41,7 +41,7 @@ def canary(host: str) -> Iterator[str]:
 
 def test_there_are_secrets_to_look_for() -> None:
     """Each is long enough that finding it means something."""
-    assert len(secrets()) >= 9
+    assert len(secrets()) >= 15
     assert min(len(secret) for secret in secrets()) >= 16
 
 

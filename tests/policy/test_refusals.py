@@ -41,6 +41,11 @@ Inventory = dict[str, Any]
 Change = Callable[[Inventory], object]
 
 
+def secret(name: str) -> str:
+    """Return a secret that every role accepts."""
+    return name.replace("_", "") + "x" * 50
+
+
 def inventory() -> Inventory:
     """Return the lab's hosts and groups as an inventory that is right, with hosts that do not exist."""
     lab = yaml.safe_load((ROOT / "inventories" / "lab" / "hosts.yml").read_text(encoding="utf-8"))
@@ -49,7 +54,8 @@ def inventory() -> Inventory:
     return {
         "all": {
             "hosts": {name: {"host_address": f"192.0.2.{number}"} for number, name in enumerate(names, 11)},
-            "vars": {name: f"{name}-{'x' * 50}" for name in SECRETS},
+            # Nobody is asked for packages.
+            "vars": {"elastic_packages_source": "assembled"} | {name: secret(name) for name in SECRETS},
             "children": {name: {"hosts": dict.fromkeys(hosts)} for name, hosts in groups.items()},
         },
     }
@@ -162,6 +168,14 @@ REFUSALS: dict[str, tuple[Change, tuple[str, ...]]] = {
         set_variables(etcd_members={"main": "192.0.2.11", "postgres-1": "192.0.2.12", "etcd-9": "192.0.2.19"}),
         ("etcd-9", "etcd_members", "postgres-1, postgres-2"),
     ),
+    "unknown source of packages": (
+        set_variables(elastic_packages_source="tarball"),
+        ("elastic_packages: ", "elastic_packages_source", "auto, elastic, assembled"),
+    ),
+    "marks of the disk in the wrong order": (
+        set_variables(elasticsearch_disk_high_percent=92, elasticsearch_disk_stop_percent=90),
+        ("elasticsearch: ", "elasticsearch_disk_high_percent is 92", "high < stop <= 93"),
+    ),
 }
 
 # The playbook with its arguments; what is wrong with the inventory; what the last line says
@@ -186,6 +200,24 @@ CASES: dict[str, Case] = {
         None,
         ("switchover: ", "switchover_candidate postgres-9", "postgres-1, postgres-2"),
     ),
+    # What group_vars set is changed on the command line.
+    "unknown version of Elasticsearch": (
+        ["preflight.yml", "-e", "elasticsearch_version=7.17.29"],
+        None,
+        ("elasticsearch: ", "elasticsearch_version is 7.17.29", "6 and 8"),
+    ),
+    "unknown module of Filebeat": (
+        ["preflight.yml", "-e", '{"filebeat_modules": {"nginks": ["access"]}}'],
+        None,
+        ("filebeat: ", "filebeat_modules names nginks", "nginx, postgresql"),
+    ),
+    "demo traffic where real people vote": (["demo-traffic.yml"], None, ("demo-traffic: ", "no lab", "lab_dir")),
+    "demo traffic without bounds": (
+        ["demo-traffic.yml", "-e", "demo_requests=1000000"],
+        set_variables(lab_dir="/lab", nginx_trusted_proxies=["192.0.2.1"]),
+        ("demo-traffic: ", "demo_requests must be 1 to 100000"),
+    ),
+    "page of dashboards without a place": (["observe.yml"], None, ("observe: ", "observe_dir is missing")),
 }
 
 
@@ -225,7 +257,7 @@ def test_production_example_reaches_the_hosts(tmp_path: Path) -> None:
     tree = yaml.safe_load((production / "hosts.yml").read_text(encoding="utf-8"))
     secrets = yaml.safe_load((production / "secrets.yml.example").read_text(encoding="utf-8"))["all"]["vars"]
     assert set(secrets.values()) == {None}, "an example of a secret is a secret that somebody will use"
-    tree["all"]["vars"] |= {name: f"{name}-{'x' * 50}" for name in secrets}
+    tree["all"]["vars"] |= {name: secret(name) for name in secrets} | {"elastic_packages_source": "assembled"}
     run = Scratch(tmp_path).run("preflight.yml", tree=tree)
     assert run.touched, run.output
     assert "UNREACHABLE" in run.output
