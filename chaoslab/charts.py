@@ -9,6 +9,8 @@ from typing import Any
 
 import vl_convert
 
+# The version that the specifications are written for.
+VEGA_LITE = "5.21"
 WIDTH = 980
 BIN_SECONDS = 0.1
 MOST_POINTS = 1500
@@ -51,7 +53,7 @@ def answer(outcome: str, status: int) -> str:
 
 def timeline_svg(ours: Mapping[str, Any], window: tuple[float, float], name: str) -> str:
     """Draw the part of a run within a window; `name` keeps its identifiers apart from another drawing's."""
-    svg: str = vl_convert.vegalite_to_svg(spec(ours, window))
+    svg: str = vl_convert.vegalite_to_svg(spec(ours, window), vl_version=VEGA_LITE)
     svg = re.sub(r"\b(clip|gradient)(\d+)\b", rf"{name}-\1\2", svg)
     return re.sub(r"^<svg ", '<svg role="img" aria-label="Time line of the run" ', svg)
 
@@ -89,7 +91,6 @@ def spec(ours: Mapping[str, Any], window: tuple[float, float]) -> Spec:
             if axis:
                 axis |= {"title": None}
     return {
-        "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
         "background": "white",
         "padding": 4,
         "spacing": 14,

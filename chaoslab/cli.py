@@ -37,7 +37,8 @@ def run_sample(options: argparse.Namespace) -> int:
 
 def run_guard(options: argparse.Namespace) -> int:
     """Watch a run."""
-    limits = Limits(options.status, options.max_outage, options.seconds, options.violations, options.stop_file)
+    longest = options.max_outage or experiments.load(options.experiment).budget.guardrail
+    limits = Limits(options.status, longest, options.seconds, options.violations, options.stop_file)
     if found := guard(limits):
         say(f"guardrail: {found}")
         return RED
@@ -126,9 +127,13 @@ def parser() -> argparse.ArgumentParser:
     )
     sampler.add_arguments(command("sample", run_sample, "Sample the databases' roles five times a second."))
 
-    add = command("guard", run_guard, "Watch a run; exit with 1 as soon as it must be cut short.").add_argument
+    found = command("guard", run_guard, "Watch a run; exit with 1 as soon as it must be cut short.")
+    either = found.add_mutually_exclusive_group(required=True)
+    text = "cut short after twice its budget without a confirmed vote, but at least 10 s"
+    either.add_argument("--experiment", type=Path, metavar="FILE", help=text)
+    either.add_argument("--max-outage", type=float, metavar="SECONDS", help="cut short after this instead")
+    add = found.add_argument
     add("--status", type=Path, required=True, metavar="FILE", help="status file of observe")
-    add("--max-outage", type=float, required=True, metavar="SECONDS", help="longest time without a confirmed vote")
     add("--seconds", type=float, required=True, metavar="SECONDS", help="how long to watch")
     add("--violations", type=Path, metavar="FILE", help="guardrail file of sample; that it exists is enough")
     add("--stop-file", type=Path, metavar="FILE", help="end, with 0, when this file appears")

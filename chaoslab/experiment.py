@@ -15,6 +15,8 @@ TARGETS = ("primary", "standby", "databases", "app", "etcd-follower", "elasticse
 FAILED_VOTES = ("none", "only-503")
 PROMOTIONS = ("required", "forbidden", "allowed")
 
+LEAST_GUARDRAIL = 10.0
+
 # The tasks that the engine has, each with its arguments: True for those that must be given.
 PROBES: Mapping[str, Mapping[str, bool]] = {
     "cluster-whole": {"within_seconds": False},
@@ -62,6 +64,11 @@ class Budget:
     def longest_gap(self) -> float:
         """The longest gap between acknowledgements that meets the budget, in seconds."""
         return max(self.outage_seconds, self.resolution_seconds)
+
+    @property
+    def guardrail(self) -> float:
+        """The gap that ends a run at once, in seconds: twice the budget, and long enough not to be jitter."""
+        return max(2 * self.outage_seconds, LEAST_GUARDRAIL)
 
 
 @dataclass(frozen=True)

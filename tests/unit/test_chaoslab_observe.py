@@ -272,7 +272,7 @@ def test_guard_ends_with_the_time_or_the_problem(tmp_path: Path, capsys: pytest.
     """0 when all was well, 1 with the reason."""
     status = tmp_path / "status.json"
     status.write_text(json.dumps({"state": "running", "wall": time.time(), "seconds_since_ack": 3.0}))
-    options = ["guard", "--status", str(status), "--seconds", "0.3", "--max-outage"]
-    assert main([*options, "5"]) == 0
-    assert main([*options, "2"]) == 1
+    options = ["guard", "--status", str(status), "--seconds", "0.3"]
+    assert main([*options, "--experiment", str(ROOT / "experiments" / "primary-down.yml")]) == 0
+    assert main([*options, "--max-outage", "2"]) == 1
     assert "guardrail: no vote was confirmed for 3.0 s" in capsys.readouterr().out
