@@ -85,13 +85,16 @@ footer { padding-top: 12px; padding-bottom: 28px; font-size: 13px; }
 @media (max-width: 900px) { figure { grid-column: 1 / -1 !important; grid-row: auto !important; } }
 """
 
-# Draws each panel anew with tooltips. The picture that was there before stays when that fails.
+# Draws each panel anew with tooltips, and narrower on a narrow screen. The picture that was there before stays
+# when that fails. Only errors are logged (level 1).
 SCRIPT = """
 for (const panel of document.querySelectorAll('script[type="application/json"]')) {
   const figure = document.getElementById(panel.dataset.panel);
   const place = document.createElement('div');
-  const options = {actions: false, renderer: 'svg', mode: 'vega-lite'};
-  vegaEmbed(place, JSON.parse(panel.textContent), options).then((result) => {
+  const spec = JSON.parse(panel.textContent);
+  spec.width = Math.min(spec.width, Math.max(figure.clientWidth, 820));
+  vegaEmbed(place, spec, {actions: false, renderer: 'svg', mode: 'vega-lite', logLevel: 1}).then((result) => {
+    figure.style.aspectRatio = `${spec.width} / ${spec.height}`;
     figure.replaceChildren(place);
     const svg = place.querySelector('svg');
     svg.setAttribute('role', 'img');
