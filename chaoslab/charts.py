@@ -31,7 +31,7 @@ GREY, LIGHT, DARK = "#999999", "#D9D9D9", "#333333"
 
 ROLES = {
     "primary": BLUE,
-    "primary, alone": GREEN,
+    "primary without a synchronous standby": GREEN,
     "synchronous standby": SKY,
     "standby": "#B7DDF3",
     "being promoted": YELLOW,
@@ -220,7 +220,9 @@ def per_bin(times: Sequence[float], window: tuple[float, float]) -> list[Spec]:
     """Count times in bins of 100 ms, empty ones as well."""
     first, last = int(window[0] // BIN_SECONDS), int(window[1] // BIN_SECONDS)
     counts = Counter(int(time // BIN_SECONDS) for time in times)
-    return [{"t": round(index * BIN_SECONDS, 1), "n": counts[index]} for index in range(max(first, -(10**6)) + 1, last)]
+    found: list[Spec] = [{"t": round(index * BIN_SECONDS, 1), "n": counts[index]} for index in range(first + 1, last)]
+    # The end of the last bin, so that it is drawn as wide as the others.
+    return [*found, {"t": round(last * BIN_SECONDS, 1), "n": found[-1]["n"]}] if found else found
 
 
 def _confirmed(ours: Mapping[str, Any], window: tuple[float, float]) -> Spec:

@@ -184,7 +184,9 @@ def describe(sample: Sample) -> str:
     if sample.role == "primary":
         if not sample.lease:
             return "primary without lease"
-        return "primary" if {"sync", "quorum"} & set(sample.standbys.values()) else "primary, alone"
+        return (
+            "primary" if {"sync", "quorum"} & set(sample.standbys.values()) else "primary without a synchronous standby"
+        )
     if sample.role == "replica" and sample.lease:
         return "being promoted"
     if sample.role == "replica" and sample.replication_state == "streaming":

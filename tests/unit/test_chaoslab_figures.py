@@ -150,7 +150,7 @@ def test_segments_follow_each_node() -> None:
         ("a", "standby", 2),
         ("b", "standby", 1),
         ("b", "being promoted", 1),
-        ("b", "primary, alone", 2),
+        ("b", "primary without a synchronous standby", 2),
         ("b", "primary", 2),
     ]
     for before, after in zip(figures.segments(failover()), figures.segments(failover())[1:], strict=False):
