@@ -468,8 +468,8 @@ class ThisHost:
         subprocess.run(["systemctl", "restart", self.options.unit], check=True, timeout=120)
 
     def say(self, text: str) -> None:
-        """Write a line to the journal, which is where the unit's output goes."""
-        print(text, flush=True)
+        """Write a line to the journal, which is where the unit's output goes, as a notice."""
+        print(f"<5>{text}" if "JOURNAL_STREAM" in os.environ else text, flush=True)
 
 
 def main() -> int:
