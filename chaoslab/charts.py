@@ -108,7 +108,7 @@ def spec(ours: Mapping[str, Any], window: tuple[float, float]) -> Spec:
                 "title": None,
                 "offset": 4,
                 "symbolOpacity": 1,
-                "columns": 8,
+                "labelLimit": 0,
             },
             "title": {"anchor": "start", "frame": "group", "fontSize": 13, "fontWeight": "bold", "offset": 6},
         },
@@ -233,7 +233,7 @@ def _confirmed(ours: Mapping[str, Any], window: tuple[float, float]) -> Spec:
     top = max([1.0, *(one["n"] for one in bins)])
     y = {"field": "n", "type": "quantitative", "title": "votes / 100 ms", "axis": {"tickMinStep": 1, "tickCount": 4}}
     y["scale"] = {"domain": [0, top * 1.5], "nice": False}
-    layers: list[Spec] = []
+    layers = [_shade(ours["figures"]["pauses"], window)]
     if outage["seconds"] > budget["resolution_seconds"]:
         layers += list(_outage(outage, budget, window, top))
     mark = {"type": "area", "interpolate": "step-after", "color": BLUE, "opacity": 0.85}
@@ -242,14 +242,22 @@ def _confirmed(ours: Mapping[str, Any], window: tuple[float, float]) -> Spec:
     return {"title": "Confirmed votes", "width": WIDTH, "height": 120, "layer": layers}
 
 
+def _shade(pauses: Sequence[Mapping[str, float]], window: tuple[float, float]) -> Spec:
+    """Shade every time without a confirmed vote."""
+    clipped = [{"t": max(one["begin"], window[0]), "t2": min(one["end"], window[1])} for one in pauses]
+    return {
+        "data": _values([one for one in clipped if one["t"] < one["t2"]]),
+        "mark": {"type": "rect", "color": ORANGE, "opacity": 0.25},
+        "encoding": {"x": _x(window), "x2": {"field": "t2"}},
+    }
+
+
 def _outage(
     outage: Mapping[str, Any], budget: Mapping[str, Any], window: tuple[float, float], top: float
 ) -> Iterator[Spec]:
-    """Shade the outage and draw its budget above it."""
-    low, high = max(outage["begin"], window[0]), min(outage["end"], window[1])
-    shade = [{"t": low, "t2": high}]
+    """Draw the length of the outage and its budget above the votes."""
+    low = max(outage["begin"], window[0])
     span = {"x": _x(window), "x2": {"field": "t2"}}
-    yield {"data": _values(shade), "mark": {"type": "rect", "color": ORANGE, "opacity": 0.25}, "encoding": span}
     end = outage["begin"] + budget["outage_seconds"]
     for value, row, colour, text in (
         (outage["end"], 1.36, ORANGE, f"nothing confirmed for {outage['seconds']:.1f} s"),

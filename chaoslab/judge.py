@@ -22,6 +22,8 @@ UNAVAILABLE = 503
 # A voter that was late by more than this (seconds) was itself too slow; gaps may then look longer than they were.
 LATE_SECONDS = 0.5
 SHOWN_TOKENS = 20
+# Every gap that is longer than this (seconds) is marked on the time line.
+PAUSE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,11 @@ def seconds(value: float | None) -> str:
     return "never" if value is None else f"{value:.2f} s" if value < 1 else f"{value:.1f} s"
 
 
+def after_what(found: Mapping[str, Any]) -> str:
+    """Say what the time until whole again counts from."""
+    return "the fault" if found["cluster"]["heal"] is None else "the fault was healed"
+
+
 def inject_time(events: Iterable[Event]) -> float:
     """Return when the first fault was injected; raise InputError when none was."""
     times = [event.time for event in events if event.kind == "inject"]
@@ -113,6 +120,7 @@ def measure(evidence: Evidence, ledger: Check, inject: float) -> dict[str, Any]:
     proofs = Counter(finding.kind for finding in figures.findings(samples))
     parts = figures.split(gap, samples)
     calm = [one.seconds for one in found_gaps if one.end <= inject]
+    pauses = [one for one in found_gaps if one.seconds > PAUSE_SECONDS]
     return {
         "outage": {
             "seconds": gap.seconds,
@@ -123,6 +131,7 @@ def measure(evidence: Evidence, ledger: Check, inject: float) -> dict[str, Any]:
             "longest_before_fault": max(calm, default=None),
             "resumed": figures.resumed(votes, evidence.votes.rate),
         },
+        "pauses": [{"begin": one.begin - inject, "end": one.end - inject} for one in pauses],
         "votes": _counts(votes) | {"late": max(vote.sent - vote.intended for vote in votes)},
         "vote_seconds": figures.quantiles(vote.wait for vote in votes if vote.outcome == "ok"),
         "reads": _counts(reads) | {"failed": sum(read.outcome != "ok" for read in reads)},
@@ -210,12 +219,13 @@ def _cluster_rules(experiment: Experiment, evidence: Evidence, found: Mapping[st
         if budget.rejoin_seconds is not None:
             took = cluster["whole_after_heal"]
             within = took is not None and took <= budget.rejoin_seconds
-            title = "Both databases whole again after the fault was healed"
+            title = f"Both databases whole again after {after_what(found)}"
             yield Rule("rejoin", title, seconds(took), f"{budget.rejoin_seconds:g} s", within)
         if budget.promotion != "allowed":
             count = cluster["promotions"]
             holds = (count > 0) == (budget.promotion == "required")
-            yield Rule("promotion", "Takeovers by another database", str(count), budget.promotion, holds)
+            allowed = "at least 1" if budget.promotion == "required" else "none"
+            yield Rule("promotion", "Takeovers by another database", str(count), allowed, holds)
     elif budget.rejoin_seconds is not None or budget.promotion != "allowed":
         yield Rule("sampled", "The databases were sampled", "no", "yes", holds=False)
     for kind, title in (("steady-before", "Steady state before"), ("steady-after", "Steady state after")):
@@ -365,8 +375,8 @@ def summary(experiment: Experiment, verdict: Verdict) -> str:
         f"{votes['refused_503']} asked to send again, {votes['failed_otherwise']} failed",
         f"{reads['failed']} of {reads['sent']} reads failed",
     ]
-    if experiment.budget.rejoin_seconds is not None:
-        parts.append(f"whole again {seconds(cluster['whole_after_heal'])} after the heal")
+    if cluster["sampled"] and experiment.budget.rejoin_seconds is not None:
+        parts.append(f"whole again {seconds(cluster['whole_after_heal'])} after {after_what(found)}")
     if verdict.holds:
         return f"PASS {experiment.name}: {'; '.join(parts)}"
     wrong = "; ".join(f"{rule.title.lower()}: {rule.measured} (budget {rule.budget})" for rule in verdict.broken)

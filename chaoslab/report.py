@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from chaoslab import charts
 from chaoslab.files import InputError
-from chaoslab.judge import KEY, seconds
+from chaoslab.judge import KEY, after_what, seconds
 
 STAGES = {
     "to_gone": ("until the primary was gone", charts.GREY),
@@ -45,6 +45,8 @@ SHORT = {
     "guardrail": "Guardrail",
 }
 
+# To have been whole within this is not worth a sentence.
+SOON_SECONDS = 0.5
 TEMPLATES = Path(__file__).with_name("templates")
 ENVIRONMENT = jinja2.Environment(
     loader=jinja2.FileSystemLoader(TEMPLATES),
@@ -80,7 +82,8 @@ def sentences(ours: Mapping[str, Any]) -> list[str]:
     if outage["seconds"] <= budget["resolution_seconds"]:
         said.append("Voting never paused.")
     else:
-        said.append(f"For {seconds(outage['seconds'])} no vote was confirmed (budget {budget['outage_seconds']:g} s).")
+        allowed = f"budget {budget['outage_seconds']:g} s"
+        said.append(f"The longest time without a confirmed vote was {seconds(outage['seconds'])} ({allowed}).")
     if longest is not None:
         said.append(f"A confirmed voter waited at most {seconds(longest)}.")
     if not outage["resumed"]:
@@ -97,8 +100,8 @@ def sentences(ours: Mapping[str, Any]) -> list[str]:
         f"{reads['failed']} of {reads['sent']} page views failed." if reads["failed"] else "Every page was served."
     )
     whole = found["cluster"]["whole_after_heal"]
-    if budget["rejoin_seconds"] is not None and whole is not None:
-        said.append(f"Both databases were whole again {seconds(whole)} after the fault was healed.")
+    if budget["rejoin_seconds"] is not None and whole is not None and whole >= SOON_SECONDS:
+        said.append(f"Both databases were whole again {seconds(whole)} after {after_what(found)}.")
     return said
 
 
