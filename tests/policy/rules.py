@@ -373,6 +373,15 @@ def group_vars_name_options(repository: Repository) -> Iterator[str]:
                 yield f"{repository.name(path)}: {name} is no option of role {path.stem}"
 
 
+@rule
+def delegates_reach_their_host(repository: Repository) -> Iterator[str]:
+    """A delegated task reads inventory_hostname as its first host's, so that it would be sent to the wrong one."""
+    for path in repository.under("inventories/**/*.yml"):
+        for number, line in enumerate(repository.texts[path].splitlines(), 1):
+            if re.match(r" *ansible_\w+:.*\binventory_hostname\b", line):
+                yield f"{repository.name(path)}:{number}: a connection's variable is made from inventory_hostname"
+
+
 @functools.cache
 def bundled_collections() -> dict[str, str]:
     """Return the collections that the installed package `ansible` carries, with versions."""

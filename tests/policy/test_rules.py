@@ -173,6 +173,12 @@ SPOILED: list[tuple[str, str, str | None, str | None]] = [
     ("templates_say_who_manages_them", TEMPLATE, "{{ ansible_managed | comment }}\n", ""),
     ("group_vars_name_options", "group_vars/all/web.yml", "web_port", "web_prot"),
     ("group_vars_name_options", "group_vars/all/wbe.yml", None, "---\nsite_a: 1\n"),
+    (
+        "delegates_reach_their_host",
+        "inventories/a/hosts.yml",
+        None,
+        'all:\n  vars:\n    ansible_host: "{{ inventory_hostname }}"\n',
+    ),
     ("collections_are_the_bundled_ones", "requirements.yml", "@posix@", "0.0.1"),
     ("collections_are_the_bundled_ones", CONFIG, "ansible.builtin.template", "community.general.xml"),
     ("shell_is_clean", ".ci/run", '"$(dirname "$0")/.."', "$1"),
