@@ -33,9 +33,12 @@ MAX_TASK_LINES = 120
 
 # Playbooks that operate what site.yml has built, or the lab itself: these may hold tasks.
 OPERATIONS = {
+    "chaos.yml",
+    "demo-traffic.yml",
     "lab-create.yml",
     "lab-destroy.yml",
     "lab.yml",
+    "observe.yml",
     "preflight.yml",
     "smoke.yml",
     "status.yml",
@@ -87,6 +90,7 @@ URL_HOSTS = (
     "readthedocs.io",
     "semver.org",
     "supervisord.org",
+    "vega.github.io",
     "w3.org",
 )
 PACKAGE_OPTIONS = re.compile(
@@ -431,7 +435,7 @@ def scripts_are_executable(repository: Repository) -> Iterator[str]:
     """What starts with an interpreter can be started, and nothing else claims to."""
     for path, text in repository.texts.items():
         # Ansible's modules and files for targets get their mode where they are put.
-        if path.is_relative_to(repository.root / "roles"):
+        if any(path.is_relative_to(repository.root / folder) for folder in ("roles", "playbooks/library")):
             continue
         executable = bool(path.stat().st_mode & 0o100)
         if text.startswith("#!/") != executable:
