@@ -193,6 +193,7 @@ class Observer:
             )
         housekeeping = asyncio.create_task(self._housekeeping(streams))
         await asyncio.gather(*(self._schedule(stream) for stream in streams))
+        self.stop("max-seconds")
         await self._drain(streams)
         housekeeping.cancel()
         await asyncio.gather(housekeeping, return_exceptions=True)
@@ -204,10 +205,10 @@ class Observer:
         """Start each request when it is due."""
         for number in itertools.count() if stream.rate > 0 else ():
             due = number / stream.rate
+            if due >= self.options.max_seconds:
+                return
             while due > self.now() and not self.stopping.is_set():  # noqa: ASYNC110 - a clock
                 await asyncio.sleep(max(0.0, min(due - self.now(), STATUS_SECONDS)))
-            if due >= self.options.max_seconds:
-                self.stop("max-seconds")
             if self.stopping.is_set():
                 return
             task = asyncio.create_task(self._one(stream, number, due))

@@ -148,8 +148,8 @@ def test_votes_are_sent_on_schedule_while_none_is_answered(tmp_path: Path) -> No
         assert main(arguments(site, tmp_path, "--rate", "50", "--max-seconds", "1.5")) == 0
     _, votes, _ = lines(tmp_path / "votes.jsonl")
     assert len(votes) == 75
-    assert max(vote["sent"] - vote["intended"] for vote in votes) < 0.5
     assert votes[0]["done"] >= 1.0
+    assert votes[25]["sent"] < min(vote["done"] for vote in votes)
     assert json.loads((tmp_path / "status.json").read_text())["longest_gap"] >= 0.9
 
 

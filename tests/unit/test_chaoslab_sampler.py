@@ -122,7 +122,7 @@ def test_samples_are_taken_at_their_pace(identity: Path, nodes: tuple[Node, Node
     assert (lines[0]["anchor"]["nodes"], lines[-1]["end"]["reason"]) == (["a", "b"], "max-seconds")
     first = [line for line in lines if line.get("node") == "a"]
     second = [line for line in lines if line.get("node") == "b"]
-    assert len(first) >= 5
+    assert len(first) >= 3
     assert all(
         (line["lease"], line["role"], line["timeline"], line["position"]) == (True, "primary", 1, 100) for line in first
     )
@@ -135,7 +135,7 @@ def test_a_violation_is_noted_at_once(identity: Path, nodes: tuple[Node, Node], 
     """The guardrail file exists while the sampler still runs."""
     guardrail = tmp_path / "violations.json"
     pair = [f"--node={name}={node.address}" for name, node in zip("ab", nodes, strict=True)]
-    code, lines, _ = run(identity, tmp_path, *pair, "--violations", str(guardrail), seconds=2)
+    code, lines, _ = run(identity, tmp_path, *pair, "--violations", str(guardrail), seconds=3)
     assert code == 0
     found = json.loads(guardrail.read_text())
     assert (found["kind"], sorted(found["nodes"])) == ("violation", ["a", "b"])
