@@ -1,0 +1,89 @@
+"""Ask every database's Patroni who is who; print it as one JSON object.
+
+Runs on an app host, whose certificate Patroni's REST interface accepts, by the system's Python:
+
+    python3 cluster.py SECONDS NAME=ADDRESS...
+
+Waits up to SECONDS for the cluster to be whole: one primary that all databases agree on, and all others streaming, one
+of them synchronously.
+"""
+
+from __future__ import annotations
+
+import json
+import ssl
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+PORT = 8008
+IDENTITY = Path("/etc/ssl/site")
+TIMEOUT_SECONDS = 3.0
+POLL_SECONDS = 0.5
+
+
+def members(address: str, trust: ssl.SSLContext) -> list[dict[str, Any]]:
+    """Return the cluster's members as one database sees them; nothing when it does not answer."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trust))
+    try:
+        with opener.open(f"https://{address}:{PORT}/cluster", timeout=TIMEOUT_SECONDS) as answer:
+            found: list[dict[str, Any]] = json.loads(answer.read())["members"]
+    except (OSError, ValueError, KeyError):
+        return []
+    return found
+
+
+def leader(listing: list[dict[str, Any]]) -> str | None:
+    """Return who is primary in one listing."""
+    return next((one["name"] for one in listing if one["role"] == "leader" and one["state"] == "running"), None)
+
+
+def is_whole(listing: list[dict[str, Any]], names: set[str]) -> bool:
+    """Tell whether a listing shows a primary, everybody else streaming from it, and a synchronous standby."""
+    others = [one for one in listing if one["role"] != "leader"]
+    return (
+        leader(listing) is not None
+        and {one["name"] for one in listing} == names
+        and all(one["state"] == "streaming" for one in others)
+        and (not others or any(one["role"] in {"sync_standby", "quorum_standby"} for one in others))
+        and len({one.get("timeline") for one in listing}) == 1
+    )
+
+
+def look(nodes: dict[str, str], trust: ssl.SSLContext) -> dict[str, Any]:
+    """Return what all databases say."""
+    said = {name: members(address, trust) for name, address in nodes.items()}
+    heard = [listing for listing in said.values() if listing]
+    leaders = {found for listing in heard if (found := leader(listing))}
+    whole = (
+        len(heard) == len(nodes)
+        and len(leaders) == 1
+        and all(is_whole(listing, nodes.keys() | set()) for listing in heard)
+    )
+    primary = next(iter(leaders)) if len(leaders) == 1 else None
+    shown = next((listing for listing in heard if leader(listing) == primary), [])
+    roles = [f"{one['name']}: {one['role'].replace('_', ' ')}, {one['state']}" for one in shown]
+    silent = [f"{name}: no answer" for name, listing in said.items() if not listing]
+    return {
+        "whole": whole,
+        "primary": primary,
+        "standbys": [name for name in nodes if name != primary],
+        "text": "; ".join([*roles, *silent]),
+    }
+
+
+def main(arguments: list[str]) -> None:
+    """Look until all is whole or the time is over."""
+    end = time.monotonic() + float(arguments[0])
+    nodes = dict(argument.split("=", 1) for argument in arguments[1:])
+    trust = ssl.create_default_context(cafile=str(IDENTITY / "ca.crt"))
+    trust.load_cert_chain(IDENTITY / "host.crt", IDENTITY / "host.key")
+    while not (found := look(nodes, trust))["whole"] and time.monotonic() < end:
+        time.sleep(POLL_SECONDS)
+    sys.stdout.write(json.dumps(found) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
