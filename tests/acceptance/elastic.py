@@ -137,7 +137,7 @@ class Log:
     def lines(self) -> int:
         """Return the number of lines in its files that begin an event."""
         # zcat takes rotated files as they are, compressed or not.
-        found = lab.run(self.host, "sh", "-c", f"zcat --force {self.files}* | grep --count -E '{self.begins}'")
+        found = lab.run(self.host, "sh", "-c", f"zcat --force {self.files} | grep --count -E '{self.begins}'")
         return int(found.stdout)
 
     def difference(self) -> int:
@@ -152,11 +152,14 @@ LOGS = [
         Log(host, dataset, files)
         for host in lab.group("app")
         for dataset, files in (
-            ("nginx.access", "/var/log/nginx/access.log"),
-            ("nginx.upstream", "/var/log/nginx/upstream.log"),
+            ("nginx.access", "/var/log/nginx/access.log*"),
+            ("nginx.upstream", "/var/log/nginx/upstream.log*"),
         )
     ),
-    *(Log(host, "postgresql.log", "/var/log/postgresql/postgresql-*.log", DATE) for host in lab.group("postgres")),
+    *(
+        Log(host, "postgresql.log", "/var/log/postgresql/*.log* /var/log/patroni/*.log*", DATE)
+        for host in lab.group("postgres")
+    ),
 ]
 
 
