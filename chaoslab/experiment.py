@@ -29,6 +29,7 @@ ACTIONS: Mapping[str, Mapping[str, bool]] = {
     "clock-step": {"unit": True, "seconds": True},
     "disk-fill": {"what": True},
     "isolate": {"from": True},
+    "ledger-remove": {},
     "patroni-config": {"set": True},
     "process-kill": {"process": True, "signal": False},
     "replay-pause": {},

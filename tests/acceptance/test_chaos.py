@@ -1,0 +1,128 @@
+"""The chaos experiments as somebody runs them: what is refused, what comes out green, and what must come out red."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance import lab
+
+RESULTS = lab.DIRECTORY / "chaos"
+FILES = {"journal.json", "report.html", "votes.jsonl", "reads.jsonl", "samples.jsonl", "events.jsonl"}
+
+
+def runs() -> set[Path]:
+    """Return the folders of all runs so far."""
+    return set(RESULTS.glob("*-*/"))
+
+
+def experiment(playbook: str, *arguments: str) -> tuple[int, str, list[Path]]:
+    """Run an experiment; return the playbook's exit code, what it printed, and the folders that are new."""
+    before = runs()
+    done = lab.playbook(playbook, *arguments)
+    return done.returncode, done.stdout + done.stderr, sorted(runs() - before)
+
+
+def judged(folder: Path) -> dict[str, Any]:
+    """Return what the judge says about a run."""
+    found: dict[str, Any] = json.loads((folder / "journal.json").read_text(encoding="utf-8"))["chaoslab"]
+    return found
+
+
+def broken(folder: Path) -> set[str]:
+    """Return the rules that do not hold."""
+    return {rule["key"] for rule in judged(folder)["rules"] if not rule["holds"]}
+
+
+def assert_green(result: tuple[int, str, list[Path]], name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Check that a run met its budget, left its record, and said so."""
+    code, output, folders = result
+    assert code == 0, output
+    assert f"PASS {name}: " in output
+    (folder,) = folders
+    assert {path.name for path in folder.iterdir()} >= FILES
+    assert str(folder / "report.html") in output
+    assert folder.name in (RESULTS / "index.html").read_text(encoding="utf-8")
+    assert judged(folder)["verdict"] == "pass"
+    with capsys.disabled():
+        print(f" [{judged(folder)['summary']}] ", end="")
+
+
+@pytest.fixture
+def lonely_primary() -> Iterator[str]:
+    """Return the primary, whose standby's database service is stopped until the test is over."""
+    primary, standby = lab.primary(), lab.standby()
+    lab.on(standby).check_output("systemctl stop patroni")
+    yield primary
+    lab.on(standby).check_output("systemctl start patroni")
+
+
+@pytest.fixture
+def locked_site() -> Iterator[None]:
+    """Hold the lock of the site until the test is over, as another control node would."""
+    app = lab.on(lab.group("app")[0])
+    app.check_output("systemd-run --quiet --collect --unit=chaos-lock sleep 120")
+    yield
+    app.check_output("systemctl stop chaos-lock")
+
+
+@pytest.mark.usefixtures("whole_cluster")
+def test_site_that_may_not_be_broken_is_left_alone() -> None:
+    """An inventory has to allow it."""
+    code, output, folders = experiment("chaos-primary-down.yml", "-e", "chaos_allowed=false")
+    assert code != 0
+    assert "chaos_allowed is not true" in output
+    assert folders == []
+
+
+@pytest.mark.usefixtures("whole_cluster", "locked_site")
+def test_second_experiment_at_the_same_time_is_refused() -> None:
+    """Two experiments would judge each other's faults."""
+    code, output, folders = experiment("chaos-primary-down.yml")
+    assert code != 0
+    assert "another experiment is running" in output
+    assert folders == []
+
+
+@pytest.mark.usefixtures("whole_cluster")
+def test_nothing_is_broken_that_is_not_whole(lonely_primary: str) -> None:
+    """Without its standby the primary would be lost for good: it is not touched, and the lock is open again."""
+    code, output, folders = experiment("chaos-primary-down.yml")
+    assert code != 0
+    assert "the steady state is not met, so nothing was touched" in output
+    assert folders == []
+    assert lab.sql(lonely_primary, "select pg_is_in_recovery()") == "f"
+    assert lab.run(lab.group("app")[0], "systemctl", "is-active", "chaos-lock").stdout.strip() == "inactive"
+
+
+@pytest.mark.usefixtures("whole_cluster")
+def test_primary_down_is_green(capsys: pytest.CaptureFixture[str]) -> None:
+    """The reference's own chaos test, from the root of the repository; another host is primary afterwards."""
+    old = lab.primary()
+    assert_green(experiment("chaos-primary-down.yml"), "primary-down", capsys)
+    assert lab.primary() != old
+
+
+@pytest.mark.usefixtures("whole_cluster")
+def test_primary_off_is_green(capsys: pytest.CaptureFixture[str]) -> None:
+    """A machine that is gone without a word comes back as a standby."""
+    old = lab.primary()
+    assert_green(experiment("playbooks/chaos-primary-off.yml"), "primary-off", capsys)
+    assert lab.primary() != old
+
+
+@pytest.mark.usefixtures("whole_cluster")
+def test_vote_that_vanishes_makes_a_run_red() -> None:
+    """The negative control: a confirmed vote is removed from the ledger, the judge sees it, and it is put back."""
+    code, output, folders = experiment("playbooks/chaos-negative-control-row-removed.yml")
+    assert code != 0
+    assert "FAIL negative-control-row-removed: " in output
+    (folder,) = folders
+    assert {"lost", "tally"} <= broken(folder)
+    lab.wait_until("the same choices in every database", lab.same_everywhere, 10)
+    for host in lab.group("postgres"):
+        lab.assert_explained(host)
