@@ -158,11 +158,16 @@ def whole_after(samples: Sequence[Sample], begin: float) -> float | None:
 
 
 def promotions(samples: Iterable[Sample], begin: float) -> int:
-    """Return how many times a new timeline was begun after `begin`."""
-    writable = [one for one in samples if one.writable and one.timeline is not None]
-    before = [one.timeline or 0 for one in writable if one.answered <= begin]
-    after = [one.timeline or 0 for one in writable if one.answered > begin]
-    return max(0, max(after, default=0) - max(before[-1:] or after[:1], default=0))
+    """Return how many times another node than the primary before it began a new timeline after `begin`.
+
+    A primary that was stopped and comes back as primary begins a timeline, too, and is no takeover.
+    """
+    count, leader, timeline = 0, "", 0
+    for one in samples:
+        if one.writable and one.timeline is not None and one.timeline > timeline:
+            count += one.answered > begin and leader not in {"", one.node}
+            leader, timeline = one.node, one.timeline
+    return count
 
 
 @dataclass(frozen=True, slots=True)
