@@ -173,6 +173,19 @@ def is_complete() -> bool:
     return not any(differences().values())
 
 
+def wait_until_caught_up(seconds: float = 120) -> float:
+    """Wait until every line that is in a log now is in Elasticsearch, and return how long that took, in seconds.
+
+    For when more lines keep coming: `wait_until_complete` then has to follow when they have stopped.
+    """
+    marks = {log: log.lines() for log in LOGS}
+    return lab.wait_until(
+        "what was in the logs in Elasticsearch",
+        lambda: all(count(log.query) >= lines for log, lines in marks.items()),
+        seconds,
+    )
+
+
 def wait_until_complete(seconds: float = 120) -> float:
     """Wait until every line is there exactly once, and return how long that took, in seconds."""
     try:
