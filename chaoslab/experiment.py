@@ -22,12 +22,9 @@ PROBES: Mapping[str, Mapping[str, bool]] = {
     "cluster-whole": {"within_seconds": False},
     "etcd-whole": {},
     "ledger-explains": {},
-    "logs-complete": {"within_seconds": False},
     "site-answers": {},
 }
 ACTIONS: Mapping[str, Mapping[str, bool]] = {
-    "clock-step": {"unit": True, "seconds": True},
-    "disk-fill": {"what": True},
     "isolate": {"from": True},
     "ledger-remove": {},
     "patroni-config": {"set": True},

@@ -7,8 +7,12 @@ import datetime as dt
 import json
 import re
 import time
+from typing import cast
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.acceptance import elastic, lab
 from tests.acceptance.elastic import MONITORING, SHIPPERS, all_of, ask, count, search
@@ -193,3 +197,43 @@ def test_wrong_input_is_refused(role: str, variable: str, value: object) -> None
     assert run.returncode != 0
     assert re.search(rf"{role}: .*{variable}", " ".join((run.stdout + run.stderr).split())), run.stdout
     assert not re.search(r"changed=[1-9]", run.stdout), run.stdout
+
+
+def identity(*, expired: bool, foreign: bool) -> tuple[str, str]:
+    """Return a certificate and its key, by the site's own authority or by itself, valid until tomorrow or yesterday."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    authority = x509.load_pem_x509_certificate((lab.DIRECTORY / "ca" / "ca.crt").read_bytes())
+    passphrase = elastic.password("certificates_ca_passphrase").encode()
+    signer = serialization.load_pem_private_key((lab.DIRECTORY / "ca" / "ca.key").read_bytes(), passphrase)
+    now, day = dt.datetime.now(dt.UTC), dt.timedelta(days=1)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([]))
+        .issuer_name(x509.Name([]) if foreign else authority.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - 2 * day)
+        .not_valid_after(now - day if expired else now + day)
+        .sign(key if foreign else cast("ec.EllipticCurvePrivateKey", signer), hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return certificate.public_bytes(pem).decode(), private.decode()
+
+
+@pytest.mark.parametrize("kind", ["expired", "foreign"])
+def test_wrong_certificate_is_refused(kind: str) -> None:
+    """In one line that names the file; Filebeat goes on with the one it has."""
+    host = SHIPPERS[0]
+    certificate, key = identity(expired=kind == "expired", foreign=kind == "foreign")
+    for name, content in (("wrong.crt", certificate), ("wrong.key", key)):
+        lab.run(host, "sh", "-c", f"umask 077; cat > /root/{name}", stdin=content)
+    wrong = {"filebeat_tls_cert_file": "/root/wrong.crt", "filebeat_tls_key_file": "/root/wrong.key"}
+    arguments = ["--limit", host, "--tags", "elastic_packages,filebeat", "-e", json.dumps(wrong)]
+    run = lab.playbook("playbooks/monitoring.yml", *arguments)
+    lab.run(host, "rm", "/root/wrong.crt", "/root/wrong.key")
+    assert run.returncode != 0
+    said = " ".join((run.stdout + run.stderr).split())
+    assert re.search(r"filebeat: \S+ refuses our certificate, filebeat_tls_cert_file /root/wrong.crt", said), run.stdout
+    assert not re.search(r"changed=[1-9]", run.stdout), run.stdout
+    assert lab.on(host).check_output("systemctl is-active filebeat") == "active"

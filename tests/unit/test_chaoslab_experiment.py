@@ -29,7 +29,6 @@ DESIGN = {
     "gunicorn-killed": 0,
     "gunicorns-restarted": 0,
     "etcd-voter-down": 0,
-    "elasticsearch-down": 0,
 }
 
 
