@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 import random
 import re
 from datetime import UTC, datetime
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -18,6 +16,7 @@ import yaml
 from ansible.module_utils.testing import patch_module_args
 
 from tests.unit import fake_elasticsearch, fake_server
+from tests.unit.load import load
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NOW = "2026-11-23T12:00:00Z"
@@ -25,16 +24,6 @@ END = datetime(2026, 11, 23, 12, tzinfo=UTC).timestamp() * 1000
 HOUR = 3_600_000
 
 Json = dict[str, Any]
-
-
-def load(path: str) -> ModuleType:
-    """Import a file of the repository that is no package."""
-    spec = importlib.util.spec_from_file_location(Path(path).stem, REPOSITORY / path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 dashboards = load("playbooks/filter_plugins/dashboards.py")

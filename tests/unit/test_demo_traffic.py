@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import ipaddress
 from collections import Counter
 from pathlib import Path
@@ -11,12 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.unit.load import load
+
 PLAYBOOKS = Path(__file__).resolve().parents[2] / "playbooks"
-SPEC = importlib.util.spec_from_file_location("demo_traffic", PLAYBOOKS / "library" / "demo_traffic.py")
-assert SPEC is not None
-assert SPEC.loader is not None
-demo_traffic = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(demo_traffic)
+demo_traffic = load("playbooks/library/demo_traffic.py")
 
 VISITORS: list[dict[str, Any]] = yaml.safe_load((PLAYBOOKS / "vars" / "demo_visitors.yml").read_text())["demo_visitors"]
 MANY = 20_000

@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import yaml
 
+from tests.unit.load import load
+
 ROLE = Path(__file__).resolve().parents[2] / "roles" / "elastic_packages"
 
 
-def load(name: str) -> ModuleType:
-    """Import a program of the role."""
-    spec = importlib.util.spec_from_file_location(name, ROLE / "files" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # Data classes look their module up.
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-repository = load("repository")
-signing_key = load("signing_key")
-stage_elasticsearch = load("stage_elasticsearch")
-stage_filebeat = load("stage_filebeat")
+repository = load("roles/elastic_packages/files/repository.py")
+signing_key = load("roles/elastic_packages/files/signing_key.py")
+stage_elasticsearch = load("roles/elastic_packages/files/stage_elasticsearch.py")
+stage_filebeat = load("roles/elastic_packages/files/stage_filebeat.py")
 
 needs_gpg = pytest.mark.skipif(shutil.which("gpg") is None, reason="needs gpg")
 needs_dpkg = pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="needs dpkg-deb")

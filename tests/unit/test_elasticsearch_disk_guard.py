@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+
+from tests.unit.load import load
 
 FILE = Path(__file__).resolve().parents[2] / "roles" / "elasticsearch" / "files" / "elasticsearch_disk_guard.py"
 MB = 1024 * 1024
 TOTAL = 1000 * MB
 
 
-def load() -> ModuleType:
-    """Import the program, which is no package."""
-    spec = importlib.util.spec_from_file_location("elasticsearch_disk_guard", FILE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-guard = load()
+guard = load("roles/elasticsearch/files/elasticsearch_disk_guard.py")
 
 
 class Cluster:

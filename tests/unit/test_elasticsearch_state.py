@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import base64
 import functools
-import importlib.util
 import json
 import ssl
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
+
+from tests.unit.load import load
 
 ROLE = Path(__file__).resolve().parents[2] / "roles" / "elasticsearch"
 REAL, BOOTSTRAP = "real.3141592653", "bootstrap.2718281828"
@@ -26,18 +26,8 @@ USERS = [
 ]
 
 
-def load(name: str) -> ModuleType:
-    """Import a module of the role, which is no package."""
-    spec = importlib.util.spec_from_file_location(name, ROLE / "library" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-elasticsearch_state = load("elasticsearch_state")
-elasticsearch_keystore = load("elasticsearch_keystore")
+elasticsearch_state = load("roles/elasticsearch/library/elasticsearch_state.py")
+elasticsearch_keystore = load("roles/elasticsearch/library/elasticsearch_keystore.py")
 
 
 @functools.cache

@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import ssl
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import yaml
 
+from tests.unit.load import load
+
 ROLE = Path(__file__).resolve().parents[2] / "roles/filebeat"
 
 
-def load() -> ModuleType:
-    """Import the module, which is in no package."""
-    path = ROLE / "library/filebeat_setup.py"
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-filebeat_setup = load()
+filebeat_setup = load("roles/filebeat/library/filebeat_setup.py")
 
 
 def options(version: str = "7.10.2", **changes: Any) -> dict[str, Any]:

@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import socket
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
+from tests.unit.load import load
+
 PROGRAM = Path(__file__).resolve().parents[2] / "roles/filebeat/files/filebeat_watchdog.py"
 
 
-def load() -> ModuleType:
-    """Import the program, which is in no package."""
-    spec = importlib.util.spec_from_file_location(PROGRAM.stem, PROGRAM)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # Where dataclasses look for the types of their fields.
-    sys.modules[PROGRAM.stem] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-watchdog = load()
+watchdog = load("roles/filebeat/files/filebeat_watchdog.py")
 
 
 def stats(waiting: int = 0, acked: int = 0, total: int = 0) -> dict[str, Any]:

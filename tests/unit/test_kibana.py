@@ -8,14 +8,11 @@ keystore) and the settings references (general, security, reporting, telemetry).
 from __future__ import annotations
 
 import copy
-import importlib.util
 import json
 import re
-import sys
 from email import message_from_bytes
 from email.policy import HTTP
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import jinja2
@@ -26,23 +23,12 @@ from ansible.module_utils.testing import patch_module_args
 from ansible.plugins.filter.core import FilterModule
 
 from tests.unit import fake_server
+from tests.unit.load import load
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ROLE = REPOSITORY / "roles/kibana"
 
 Json = dict[str, Any]
-
-
-def load(path: str, name: str = "") -> ModuleType:
-    """Import a file of the repository that is no package, under ``name``."""
-    name = name or Path(path).stem
-    spec = importlib.util.spec_from_file_location(name, REPOSITORY / path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 load("roles/kibana/module_utils/kibana_http.py", "ansible.module_utils.kibana_http")

@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
 import os
 import tarfile
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
+from tests.unit.load import load
+
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 
 
-def load(path: str) -> ModuleType:
-    """Import a file below roles/ that is no package."""
-    spec = importlib.util.spec_from_file_location(Path(path).stem, ROLES / path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-etcd_auth = load("etcd/library/etcd_auth.py")
-supervisor_programs = load("gunicorn/library/supervisor_programs.py")
-pack = load("polls/files/pack.py")
+etcd_auth = load("roles/etcd/library/etcd_auth.py")
+supervisor_programs = load("roles/gunicorn/library/supervisor_programs.py")
+pack = load("roles/polls/files/pack.py")
 
 
 class Etcd:
