@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
@@ -25,3 +25,14 @@ def whole_cluster() -> Iterator[None]:
     lab.wait_until("a whole cluster before the test", lab.is_whole, HEAL_SECONDS)
     yield
     lab.wait_until("a whole cluster after the test", lab.is_whole, HEAL_SECONDS)
+
+
+@pytest.fixture
+def tell(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
+    """Return what prints a figure beside the test's name, also when the test passes."""
+
+    def say(text: str) -> None:
+        with capsys.disabled():
+            print(f" [{text}] ", end="")
+
+    return say

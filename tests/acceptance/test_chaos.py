@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ def broken(folder: Path) -> set[str]:
     return {rule["key"] for rule in judged(folder)["rules"] if not rule["holds"]}
 
 
-def assert_green(result: tuple[int, str, list[Path]], name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def assert_green(result: tuple[int, str, list[Path]], name: str, tell: Callable[[str], None]) -> None:
     """Check that a run met its budget, left its record, and said so."""
     code, output, folders = result
     assert code == 0, output
@@ -48,8 +48,7 @@ def assert_green(result: tuple[int, str, list[Path]], name: str, capsys: pytest.
     assert str(folder / "report.html") in output
     assert folder.name in (RESULTS / "index.html").read_text(encoding="utf-8")
     assert judged(folder)["verdict"] == "pass"
-    with capsys.disabled():
-        print(f" [{judged(folder)['summary']}] ", end="")
+    tell(f"{judged(folder)['summary']}")
 
 
 @pytest.fixture
@@ -100,10 +99,10 @@ def test_nothing_is_broken_that_is_not_whole(lonely_primary: str) -> None:
 
 
 @pytest.mark.usefixtures("whole_cluster")
-def test_primary_down_is_green(capsys: pytest.CaptureFixture[str]) -> None:
+def test_primary_down_is_green(tell: Callable[[str], None]) -> None:
     """The reference's own chaos test, from the root of the repository; another host is primary afterwards."""
     old = lab.primary()
-    assert_green(experiment("chaos-primary-down.yml"), "primary-down", capsys)
+    assert_green(experiment("chaos-primary-down.yml"), "primary-down", tell)
     assert lab.primary() != old
 
 

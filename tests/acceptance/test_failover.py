@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -13,7 +14,7 @@ REJOIN = 60
 
 
 @pytest.mark.usefixtures("whole_cluster")
-def test_stopping_patroni_on_the_primary_fails_no_vote(capsys: pytest.CaptureFixture[str]) -> None:
+def test_stopping_patroni_on_the_primary_fails_no_vote(tell: Callable[[str], None]) -> None:
     """No vote fails, no read fails, none is lost or doubled, and the old primary comes back by itself."""
     old = lab.primary()
     other = next(host for host in lab.group("postgres") if host != old)
@@ -28,9 +29,8 @@ def test_stopping_patroni_on_the_primary_fails_no_vote(capsys: pytest.CaptureFix
 
     assert votes.wrong(302) == []
     assert reads.wrong(200) == []
-    with capsys.disabled():
-        silence = votes.longest_silence(302)
-        print(f" [{len(votes.outcomes)} votes, longest time without one acknowledged {silence:.2f} s] ", end="")
+    silence = votes.longest_silence(302)
+    tell(f"{len(votes.outcomes)} votes, longest time without one acknowledged {silence:.2f} s")
     assert lab.primary() == other
 
     lab.wait_until("the same choices in every database", lab.same_everywhere, 10)

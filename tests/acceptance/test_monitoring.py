@@ -7,6 +7,7 @@ import datetime as dt
 import json
 import re
 import time
+from collections.abc import Callable
 from typing import cast
 
 import pytest
@@ -32,8 +33,7 @@ def visitors() -> dt.datetime:
     begin = dt.datetime.now(dt.UTC)
     traffic = lab.playbook("playbooks/demo-traffic.yml", "-e", f"demo_requests={VISITS}", "-e", "demo_rate=40")
     assert traffic.returncode == 0, traffic.stdout
-    took = elastic.wait_until_complete()
-    print(f"every line of {VISITS} visits was there {took:.1f} s after the last answer")
+    elastic.wait_until_complete()
     return begin
 
 
@@ -107,13 +107,13 @@ def test_errors_of_the_database_carry_their_sqlstate() -> None:
         assert word in event["message"]
 
 
-def test_a_request_is_soon_searchable() -> None:
+def test_a_request_is_soon_searchable(tell: Callable[[str], None]) -> None:
     """From the answer to the event; the time is printed, it is a matter of Filebeat's and Elasticsearch's rhythms."""
     mark = f"/polls/?mark={time.monotonic_ns()}"
     lab.run(lab.group("app")[0], "python3", "-c", FETCH, lab.url(mark))
     query = {"term": {"url.original": mark}}
     took = lab.wait_until("the request among the events", lambda: bool(search(query)["hits"]["hits"]), 60)
-    print(f"searchable {took:.1f} s after the answer")
+    tell(f"searchable {took:.1f} s after the answer")
 
 
 FETCH = """

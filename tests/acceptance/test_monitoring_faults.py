@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -40,7 +40,7 @@ def traffic() -> Iterator[None]:
     assert reads.wrong(200) == []
 
 
-def test_elasticsearch_down_for_a_minute() -> None:
+def test_elasticsearch_down_for_a_minute(tell: Callable[[str], None]) -> None:
     """Filebeat keeps its place in the files and goes on from there."""
     with traffic():
         lab.on(MONITORING).check_output("systemctl stop elasticsearch")
@@ -48,10 +48,10 @@ def test_elasticsearch_down_for_a_minute() -> None:
         lab.on(MONITORING).check_output("systemctl start elasticsearch")
         started = lab.wait_until("Elasticsearch up again", elastic.is_up, 120)
         caught_up = elastic.wait_until_caught_up()
-    print(f"Elasticsearch answered {started:.1f} s after its start; all lines were there {caught_up:.1f} s later")
+    tell(f"Elasticsearch answered {started:.1f} s after its start; all lines were there {caught_up:.1f} s later")
 
 
-def test_filebeat_killed() -> None:
+def test_filebeat_killed(tell: Callable[[str], None]) -> None:
     """It is started again, and what it had sent without hearing of it is not doubled."""
     before = filebeat_pid()
     with traffic():
@@ -59,10 +59,10 @@ def test_filebeat_killed() -> None:
         lab.on(APP).check_output(f"kill -9 {before}")
         lab.wait_until("another Filebeat", lambda: filebeat_pid() not in {before, "0"}, 30)
         caught_up = elastic.wait_until_caught_up()
-    print(f"all lines until then were there {caught_up:.1f} s after the new Filebeat")
+    tell(f"all lines until then were there {caught_up:.1f} s after the new Filebeat")
 
 
-def test_filebeat_frozen() -> None:
+def test_filebeat_frozen(tell: Callable[[str], None]) -> None:
     """The watchdog notices what systemd cannot, ends it and says so."""
     before = filebeat_pid()
     with traffic():
@@ -71,17 +71,17 @@ def test_filebeat_frozen() -> None:
         caught_up = elastic.wait_until_caught_up()
     journal = lab.on(APP).check_output("journalctl --unit=filebeat-watchdog --since=-10min --output=cat")
     assert "Restarting" in journal
-    print(f"replaced {noticed:.1f} s after it froze; all lines until then were there {caught_up:.1f} s later")
+    tell(f"replaced {noticed:.1f} s after it froze; all lines until then were there {caught_up:.1f} s later")
 
 
-def test_logs_rotated() -> None:
+def test_logs_rotated(tell: Callable[[str], None]) -> None:
     """Lines written while the file changes its name arrive, and those of the new file are not taken for old ones."""
     with traffic():
         time.sleep(2)
         lab.on(APP).check_output("logrotate --force /etc/logrotate.d/nginx")
         time.sleep(2)
         caught_up = elastic.wait_until_caught_up()
-    print(f"all lines until then were there {caught_up:.1f} s after the rotation")
+    tell(f"all lines until then were there {caught_up:.1f} s after the rotation")
 
 
 @contextmanager
@@ -116,7 +116,7 @@ def cluster_is_blocked() -> bool:
     return any("cluster.blocks.read_only_allow_delete" in settings[kind] for kind in ("transient", "persistent"))
 
 
-def test_disk_nearly_full() -> None:
+def test_disk_nearly_full(tell: Callable[[str], None]) -> None:
     """Writing stops before anything is dropped, Filebeat waits, and all of it arrives once there is room."""
     host = lab.on(MONITORING)
     with small_disk(400), traffic():
@@ -130,6 +130,6 @@ def test_disk_nearly_full() -> None:
         host.check_output(f"rm {DATA}/filler")
         freed = lab.wait_until("writing allowed again", lambda: not cluster_is_blocked(), 90)
         caught_up = elastic.wait_until_caught_up()
-    print(
+    tell(
         f"stopped after {blocked:.1f} s, allowed {freed:.1f} s after there was room, caught up {caught_up:.1f} s later"
     )
