@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,13 @@ signing_key = load("roles/elastic_packages/files/signing_key.py")
 stage_elasticsearch = load("roles/elastic_packages/files/stage_elasticsearch.py")
 stage_filebeat = load("roles/elastic_packages/files/stage_filebeat.py")
 
-needs_gpg = pytest.mark.skipif(shutil.which("gpg") is None, reason="needs gpg")
-needs_dpkg = pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="needs dpkg-deb")
+
+@pytest.fixture(autouse=True)
+def no_agents_left(tmp_path: Path) -> Iterator[None]:
+    """End the agents that gpg starts in the background for each of a test's keyrings."""
+    yield
+    for keys in tmp_path.rglob("private-keys-v1.d"):
+        subprocess.run(["gpgconf", "--homedir", keys.parent, "--kill", "gpg-agent"], check=True)
 
 
 def test_versions_agree() -> None:
@@ -127,8 +133,6 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-@needs_gpg
-@needs_dpkg
 def test_repository_is_built_once_and_checked(small: Path) -> None:
     """Built, found intact, not built again; a package that was changed afterwards is refused by name."""
     assert repository.status(small, ["filebeat"])["missing"] == ["filebeat"]
@@ -150,8 +154,6 @@ def test_repository_is_built_once_and_checked(small: Path) -> None:
         repository.status(small, ["filebeat"])
 
 
-@needs_gpg
-@needs_dpkg
 def test_equal_files_give_an_equal_package(small: Path, tmp_path: Path) -> None:
     """The package depends on neither time nor place of the build."""
     repository.build(small, "filebeat")
@@ -161,8 +163,6 @@ def test_equal_files_give_an_equal_package(small: Path, tmp_path: Path) -> None:
     assert both[0].read_bytes() == both[1].read_bytes()
 
 
-@needs_gpg
-@needs_dpkg
 def test_changed_index_is_refused(small: Path) -> None:
     """The index must be the one that was signed."""
     repository.build(small, "filebeat")
@@ -172,8 +172,6 @@ def test_changed_index_is_refused(small: Path) -> None:
         repository.status(small, ["filebeat"])
 
 
-@needs_dpkg
-@needs_gpg
 def test_failed_build_leaves_nothing(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Neither a half-made repository nor its parts."""
     (repository.HERE / "stage_filebeat.py").write_text("raise SystemExit('no network')\n", "utf-8")
@@ -189,7 +187,6 @@ def test_missing_programs_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert status["lacking"] == ["dpkg", "gnupg", "golang-go", "maven"]
 
 
-@needs_gpg
 def test_only_the_published_key_is_trusted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Another fingerprint, a file with two keys, and something that is no key are refused."""
     files = []
