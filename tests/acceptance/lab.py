@@ -64,7 +64,8 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run a command on a host with something on its standard input; never raises."""
     docker = ["docker", "exec", "--interactive", "--user", user, f"{NAME}-{host}", *command]
-    return subprocess.run(docker, input=stdin, check=False, capture_output=True, text=True)
+    # The journal's export has bytes between its texts that are none.
+    return subprocess.run(docker, input=stdin, check=False, capture_output=True, text=True, errors="replace")
 
 
 def sql(host: str, statement: str) -> str:
