@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
 from chaoslab import experiment as experiments
 from chaoslab import judge, records, report, sampler
-from chaoslab.files import InputError, compact, read_object, write_text
+from chaoslab.files import InputError, read_object, write_text
 from chaoslab.guard import Limits, guard
 from chaoslab.observe import Options, observe
 
@@ -42,20 +41,6 @@ def run_guard(options: argparse.Namespace) -> int:
     if found := guard(limits):
         say(f"guardrail: {found}")
         return RED
-    return PASS
-
-
-def run_event(options: argparse.Namespace) -> int:
-    """Append an event."""
-    line: dict[str, object] = {"time": time.time() if options.time is None else options.time}
-    for name in ("kind", "text", "name", "status", "duration", "host"):
-        if getattr(options, name) is not None:
-            line[name] = getattr(options, name)
-    try:
-        with options.file.open("a", encoding="utf-8") as file:
-            file.write(compact(line) + "\n")
-    except OSError as error:
-        raise InputError(f"{options.file}: {error.strerror}") from error
     return PASS
 
 
@@ -137,16 +122,6 @@ def parser() -> argparse.ArgumentParser:
     add("--seconds", type=float, required=True, metavar="SECONDS", help="how long to watch")
     add("--violations", type=Path, metavar="FILE", help="guardrail file of sample; that it exists is enough")
     add("--stop-file", type=Path, metavar="FILE", help="end, with 0, when this file appears")
-
-    add = command("event", run_event, "Append an event to a file of JSON lines.").add_argument
-    add("--file", type=Path, required=True, metavar="FILE", help="where to")
-    add("--kind", choices=records.EVENT_KINDS, required=True, help="what kind of event")
-    add("--text", required=True, help="what happened, for the reader of the report")
-    add("--name", help="name of the activity in the experiment's file")
-    add("--status", choices=("succeeded", "failed"), help="how it went (succeeded)")
-    add("--time", type=float, metavar="SECONDS", help="when it began, in seconds since 1970 (now)")
-    add("--duration", type=float, metavar="SECONDS", help="how long it took")
-    add("--host", help="the host it was done to")
 
     command("sql", run_sql, "Print the statement that reads a database's ledger and tallies for judge.")
 

@@ -396,15 +396,6 @@ def test_a_page_of_something_else_is_refused(tmp_path: Path, capsys: pytest.Capt
     assert "is no journal of judge" in capsys.readouterr().err
 
 
-def test_events_are_appended(tmp_path: Path) -> None:
-    """What the engine notes is what judge reads."""
-    path = tmp_path / "events.jsonl"
-    assert main(["event", "--file", str(path), "--kind", "inject", "--text", "Stop it", "--host", "postgres-1"]) == 0
-    assert main(["event", "--file", str(path), "--kind", "heal", "--text", "Start it", "--time", "5.5"]) == 0
-    first, second = (json.loads(line) for line in path.read_text().splitlines())
-    assert (first["kind"], first["host"], second["time"]) == ("inject", "postgres-1", 5.5)
-
-
 def test_the_statement_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     """For psql."""
     assert main(["sql"]) == 0
