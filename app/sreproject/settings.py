@@ -62,7 +62,7 @@ def _database(alias: str) -> dict[str, Any]:
         "sslrootcert": database.sslrootcert,
     }
     return {
-        "ENGINE": "django.db.backends.postgresql",
+        "ENGINE": "sreproject.postgresql",
         "NAME": database.name,
         "USER": database.user,
         "PASSWORD": database.password,
