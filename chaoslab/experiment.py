@@ -22,9 +22,12 @@ PROBES: Mapping[str, Mapping[str, bool]] = {
     "cluster-whole": {"within_seconds": False},
     "etcd-whole": {},
     "ledger-explains": {},
+    "logs-complete": {},
     "site-answers": {},
 }
 ACTIONS: Mapping[str, Mapping[str, bool]] = {
+    "clock-own": {},
+    "clock-step": {"seconds": True},
     "isolate": {"from": True},
     "ledger-remove": {},
     "patroni-config": {"set": True},
@@ -38,6 +41,8 @@ ACTIONS: Mapping[str, Mapping[str, bool]] = {
     "systemd-stop": {"unit": True},
     "vm-off": {},
     "vm-pause": {},
+    "wal-disk-fill": {},
+    "wal-disk-own": {"room_megabytes": True},
 }
 # A fault leaves something to heal; what these do is over when they return.
 FLEETING = ("process-kill", "rolling-restart", "switchover", "systemd-restart")

@@ -160,7 +160,7 @@ def _ledger_figures(ledger: Check) -> dict[str, Any]:
     names = ("lost", "lost_earlier", "unexpected", "altered", "foreign")
     totals: dict[str, Any] = {name: len(ledger.union(name)) for name in names}
     totals |= {"doubled": ledger.doubled, "landed": ledger.landed, "differing": len(ledger.differing)}
-    totals |= {"tally_difference": ledger.tally_difference}
+    totals |= {"tally_difference": ledger.tally_difference, "tables": list(ledger.tables)}
     nodes = {}
     for name, node in sorted(ledger.nodes.items()):
         nodes[name] = {
@@ -209,6 +209,8 @@ def _ledger_rules(ledger: Check) -> Iterator[Rule]:
     }
     for key, (title, count) in titles.items():
         yield Rule(key, title, str(count), "0", count == 0)
+    tables = ledger.tables
+    yield Rule("tables", "Tables whose checksums differ", ", ".join(tables) or "0", "0", not tables)
 
 
 def _cluster_rules(experiment: Experiment, evidence: Evidence, found: Mapping[str, Any]) -> Iterator[Rule]:

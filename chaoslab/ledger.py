@@ -41,10 +41,11 @@ class Tally:
 
 @dataclass(frozen=True)
 class Contents:
-    """What one database holds, read in one statement."""
+    """What one database holds, read in one statement. tables: rows and checksum of every table, as text."""
 
     rows: tuple[Row, ...] = ()
     tallies: Mapping[int, Tally] = field(default_factory=dict)
+    tables: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,15 @@ class NodeCheck:
 
 @dataclass(frozen=True)
 class Check:
-    """The check of all databases. A vote that is wrong on two of them is one wrong vote."""
+    """The check of all databases. A vote that is wrong on two of them is one wrong vote.
+
+    tables: those whose checksums differ, sorted; none while somebody else votes, for the databases are read in turn.
+    """
 
     nodes: Mapping[str, NodeCheck]
     differing: tuple[str, ...]
     differing_foreign: int
+    tables: tuple[str, ...]
 
     def union(self, name: str) -> tuple[str, ...]:
         """Return the tokens that any node has under one of NodeCheck's names, sorted."""
@@ -132,7 +137,11 @@ def check(run: Run, before: Contents | None, after: Mapping[str, Contents]) -> C
         tuple(sorted((key, value.opening) for key, value in contents.tallies.items())) for contents in after.values()
     }
     labels = (f"opening counts: {len(openings)} versions",) if len(openings) > 1 else ()
-    return Check(nodes, (*sorted(judged), *labels), len(differing - judged))
+    everything = [contents.tables for contents in after.values()]
+    names = {name for found in everything for name in found}
+    tables = {name for name in names if len({found.get(name) for found in everything}) > 1}
+    others_vote = bool(differing - judged)
+    return Check(nodes, (*sorted(judged), *labels), len(differing - judged), () if others_vote else _sorted(tables))
 
 
 def _check_node(run: Run, before: Contents | None, contents: Contents) -> NodeCheck:

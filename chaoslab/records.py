@@ -154,9 +154,10 @@ def load_samples(path: Path, offset: float = 0.0) -> list[Sample]:
 
 
 def load_contents(paths: Iterable[Path]) -> Contents:
-    """Read what one database holds: rows `token|choice|created` and `choice|votes|opening`, in one file or several."""
+    """Read what one database holds: the rows that node_state.sql returns, in one file or several."""
     rows: list[Row] = []
     tallies: dict[int, Tally] = {}
+    tables: dict[str, str] = {}
     names = []
     for path in paths:
         names.append(str(path))
@@ -169,13 +170,15 @@ def load_contents(paths: Iterable[Path]) -> Contents:
             try:
                 if columns[0].isdecimal():
                     tallies[int(columns[0])] = Tally(int(columns[1]), int(columns[2]))
+                elif "." in columns[0]:
+                    tables[columns[0]] = f"{int(columns[1])} rows, checksum {int(columns[2])}"
                 else:
                     rows.append(Row(str(UUID(columns[0])), int(columns[1])))
             except ValueError as error:
-                raise InputError(f"{path}:{number}: is neither a vote nor a tally: {error}") from error
+                raise InputError(f"{path}:{number}: is no vote, no tally and no table: {error}") from error
     if not tallies:
         raise InputError(f"{' '.join(names)}: holds no tally")
-    return Contents(tuple(rows), tallies)
+    return Contents(tuple(rows), tallies, tables)
 
 
 def load_events(path: Path) -> list[Event]:

@@ -36,6 +36,7 @@ SHORT = {
     "altered": "Other choice",
     "tally": "Tally against ledger",
     "differing": "Databases differ",
+    "tables": "Tables differ",
     "two_writable": "Two writable",
     "rejoin": "Whole again",
     "promotion": "Takeovers",

@@ -107,6 +107,33 @@ def test_primary_down_is_green(tell: Callable[[str], None]) -> None:
 
 
 @pytest.mark.usefixtures("whole_cluster")
+def test_primary_off_is_green(tell: Callable[[str], None]) -> None:
+    """The whole host of the primary is gone, its etcd voter with it, and comes back."""
+    old = lab.primary()
+    assert_green(experiment("playbooks/chaos-primary-off.yml"), "primary-off", tell)
+    assert lab.primary() != old
+
+
+@pytest.mark.usefixtures("whole_cluster")
+def test_primary_isolated_is_green(tell: Callable[[str], None]) -> None:
+    """Clients still reach the old primary, which nobody else does: it confirms nothing more."""
+    old = lab.primary()
+    assert_green(experiment("playbooks/chaos-primary-isolated.yml"), "primary-isolated", tell)
+    assert lab.primary() != old
+
+
+@pytest.mark.usefixtures("whole_cluster")
+def test_asynchronous_replication_makes_a_run_red() -> None:
+    """The negative control: votes that only the lost primary had are missed, and the setting is back afterwards."""
+    code, output, folders = experiment("playbooks/chaos-negative-control-asynchronous.yml")
+    assert code != 0
+    assert "FAIL negative-control-asynchronous: " in output
+    (folder,) = folders
+    assert "lost" in broken(folder)
+    lab.wait_until("a synchronous standby", lambda: lab.synchronous(lab.primary()), 60)
+
+
+@pytest.mark.usefixtures("whole_cluster")
 def test_vote_that_vanishes_makes_a_run_red() -> None:
     """The negative control: a confirmed vote is removed from the ledger, the judge sees it, and it is put back."""
     code, output, folders = experiment("playbooks/chaos-negative-control-row-removed.yml")

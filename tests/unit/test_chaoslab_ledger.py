@@ -211,6 +211,19 @@ def test_different_opening_counts_are_a_difference() -> None:
     assert found.tally_difference == 0
 
 
+def test_tables_are_compared_by_their_checksums() -> None:
+    """Any table of the application, in whatever database it is missing or differs; but not while others vote."""
+    run = Run((), MARK)
+    same, other = {"public.auth_user": "1 rows, checksum 7"}, {"public.auth_user": "1 rows, checksum 8"}
+    tally = {1: Tally(0, 0)}
+    left, right = Contents((), tally, same), Contents((), tally, other)
+    assert check(run, None, {"a": left, "b": left}).tables == ()
+    assert check(run, None, {"a": left, "b": right}).tables == ("public.auth_user",)
+    assert check(run, None, {"a": left, "b": Contents((), tally)}).tables == ("public.auth_user",)
+    theirs = Contents((Row("00000000-0000-4000-8000-000000000001", 1),), {1: Tally(1, 0)}, other)
+    assert check(run, left, {"a": left, "b": theirs}).tables == ()
+
+
 @given(st.integers(0, (1 << tokens.MARK_BITS) - 1), st.integers(0, (1 << tokens.NUMBER_BITS) - 1))
 def test_tokens_are_uuids_that_tell_their_run(bits: int, number: int) -> None:
     """Every token is a valid UUID in its usual writing, and belongs to its run only."""

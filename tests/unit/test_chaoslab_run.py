@@ -308,7 +308,7 @@ def test_votes_of_others_are_a_remark(story: Story, tmp_path: Path) -> None:
         ("events.jsonl", lambda lines: [line for line in lines if "inject" not in line], "nothing was injected"),
         ("events.jsonl", lambda lines: [line.replace('"heal"', '"cure"') for line in lines], "kind is 'cure'"),
         ("postgres-1", lambda lines: lines[:-2], "postgres-1: holds no tally"),
-        ("postgres-1", lambda lines: [*lines, "x|y|z"], "is neither a vote nor a tally"),
+        ("postgres-1", lambda lines: [*lines, "x|y|z"], "is no vote, no tally and no table"),
         ("postgres-2", lambda lines: [*lines, "x|y"], "has 2 columns, not 3"),
     ],
 )
