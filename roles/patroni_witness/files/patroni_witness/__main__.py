@@ -10,6 +10,7 @@ import sys
 import threading
 from pathlib import Path
 
+from .decision import Limits
 from .etcd import Endpoint, Etcd
 from .members import Members
 from .service import Report, Witness
@@ -28,7 +29,7 @@ def main(path: str) -> int:
         etcd=Etcd(endpoints, settings["keys"], timeout),
         members=Members(settings["members"], tls, timeout),
         report=Report(settings["name"], Path(settings["status_file"])),
-        misses=settings["misses"],
+        limits=Limits(misses=settings["misses"], settled=settings["settled"]),
         interval=settings["interval"],
         hold_off=settings["hold_off"],
     )

@@ -79,6 +79,19 @@ class Memory:
     # How far the standbys had received at the last look, added up, and whether that was further than the look before.
     received: int = 0
     receiving: bool = False
+    # Looks at which all was well under this leader.
+    settled: int = 0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How many looks a decision takes."""
+
+    # At which the leader did not answer as primary.
+    misses: int = 3
+    # At which it led and all was well before. A primary that has just taken its lease back may not yet have read what
+    # it has to go by.
+    settled: int = 20
 
 
 @dataclass(frozen=True)
@@ -155,42 +168,46 @@ def sighted(view: View, look: Look) -> Sight | None:
     return Sight(view.leader.value, view.leader.created, frozenset(well))
 
 
-def remember(memory: Memory, look: Look, enough: int) -> Memory:
-    """Return what to remember after a look; misses are counted up to ``enough``."""
-    sight = memory.sight
+def remember(memory: Memory, look: Look, limits: Limits) -> Memory:
+    """Return what to remember after a look; nothing is counted further than ``limits``."""
+    sight, settled = memory.sight, memory.settled
     if look.view is not None:
         now = sighted(look.view, look)
         leader = look.view.leader
-        if now is not None:
-            sight = now
-        elif sight and (leader is None or (leader.value, leader.created) != (sight.leader, sight.term)):
+        if sight and (leader is None or (leader.value, leader.created) != (sight.leader, sight.term)):
             # Gone, or elected anew: that one has to be seen first.
-            sight = None
+            sight, settled = None, 0
+        if now is not None:
+            sight, settled = now, min(settled + 1, limits.settled)
     if sight is None:
         return Memory()
 
     received = sum(answer.received for name in sight.standbys if (answer := look.answers.get(name)))
     answer = look.answers.get(sight.leader)
     if answer is None or not answer.primary:
-        return Memory(sight, min(memory.misses + 1, enough), received, received > memory.received)
+        misses = min(memory.misses + 1, limits.misses)
+        return Memory(sight, misses, received, received > memory.received, settled)
     # The leader is well. A standby that only failed to answer stays in sight; one that is synchronous no more goes.
     if look.view is not None:
         said = {name for name in sight.standbys if (one := look.answers.get(name)) and not one.streaming}
         remaining = sight.standbys & synchronous(look.view) - said
-        sight = replace(sight, standbys=remaining) if remaining else None
-    return Memory(sight, 0, received)
+        if not remaining:
+            return Memory()
+        sight = replace(sight, standbys=remaining)
+    return Memory(sight, 0, received, settled=settled)
 
 
-def objection(view: View, memory: Memory, sight: Sight, look: Look) -> str:
+def objection(view: View, memory: Memory, look: Look, *, settled: bool) -> str:
     """Return what forbids to relieve the leader in sight, or nothing."""
     config = parse(view.config)
-    standbys = sight.standbys & synchronous(view)
+    standbys = memory.sight.standbys & synchronous(view) if memory.sight else frozenset()
     ready = [name for name in standbys if (answer := look.answers.get(name)) and answer.running and not answer.primary]
     objections = (
         (config.get("synchronous_mode") not in TRUE, "the cluster does not replicate synchronously"),
         (config.get("pause") in TRUE, "the cluster is paused for maintenance"),
         (view.failover is not None, "a switchover is under way"),
         (view.relief is not None, "a leader was relieved only just now"),
+        (not settled, "it had led for too short a time"),
         (not standbys, "no standby is synchronous"),
         (not ready, "the synchronous standby does not answer either"),
         (memory.receiving, "the standby still receives from it"),
@@ -198,19 +215,20 @@ def objection(view: View, memory: Memory, sight: Sight, look: Look) -> str:
     return next((text for forbidden, text in objections if forbidden), "")
 
 
-def decide(memory: Memory, look: Look, *, held_lock: int, enough: int = 3, note: str = "") -> tuple[Memory, Verdict]:
+def decide(memory: Memory, look: Look, limits: Limits, *, held_lock: int, note: str = "") -> tuple[Memory, Verdict]:
     """Take in a look, and say what to do.
 
-    ``held_lock`` is the revision at which this witness created the lock, 0 without it. A leader is lost after as many
-    looks as ``enough`` at which it did not answer as primary. ``note`` is left in etcd for the length of the hold-off.
+    ``held_lock`` is the revision at which this witness created the lock, 0 without it. ``note`` is left in etcd for the
+    length of the hold-off.
     """
-    memory = remember(memory, look, enough)
-    return memory, judge(memory, look, held_lock=held_lock, lost=memory.misses >= enough, note=note)
+    memory = remember(memory, look, limits)
+    return memory, judge(memory, look, limits, held_lock=held_lock, note=note)
 
 
-def judge(memory: Memory, look: Look, *, held_lock: int, lost: bool, note: str) -> Verdict:
+def judge(memory: Memory, look: Look, limits: Limits, *, held_lock: int, note: str) -> Verdict:
     """Say what follows from what is remembered and seen."""
     view, sight = look.view, memory.sight
+    lost = sight is not None and memory.misses >= limits.misses
     if view is None:
         return Verdict("etcd does not answer with a majority", held=lost)
     if view.leader is None or sight is None:
@@ -220,7 +238,7 @@ def judge(memory: Memory, look: Look, *, held_lock: int, lost: bool, note: str) 
         return Verdict(f"{sight.leader} and its synchronous standby {', '.join(sorted(sight.standbys))} are well")
     if view.lock is None or view.lock.created != held_lock:
         return Verdict(f"{sight.leader} is lost; acting is up to another witness", held=True)
-    if why := objection(view, memory, sight, look):
+    if why := objection(view, memory, look, settled=memory.settled >= limits.settled):
         return Verdict(f"{sight.leader} is lost; nothing is done: {why}", held=True)
     return Verdict(f"{sight.leader} is lost; it is relieved", relief=relieve(view, sight, note))
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from .decision import Compare, Look, Memory, Put, Relief, Verdict, View, decide
+from .decision import Compare, Limits, Look, Memory, Put, Relief, Verdict, View, decide
 from .etcd import Etcd, EtcdError
 from .members import Members
 
@@ -89,7 +89,7 @@ class Report:
         """Say what has changed: in the journal once, in the file at least every few seconds."""
         if verdict.reason != self.reason:
             self.reason, self.since = verdict.reason, moment()
-            say(f"{verdict.reason[:1].upper()}{verdict.reason[1:]}.")
+            say(f"{verdict.reason}.")
         sight = memory.sight
         status = {
             "witness": self.name,
@@ -110,7 +110,7 @@ class Report:
     def note(self, relief: Relief, outcome: str) -> None:
         """Say how an attempt to relieve a leader ended."""
         standbys = ", ".join(sorted(relief.standbys))
-        say(f"Relieving {relief.leader} in favour of {standbys}: {outcome}.")
+        say(f"relieving {relief.leader} in favour of {standbys}: {outcome}.")
         self.last = {"at": moment(), "leader": relief.leader, "standbys": sorted(relief.standbys), "outcome": outcome}
 
 
@@ -127,7 +127,7 @@ class Witness:
     etcd: Etcd
     members: Members
     report: Report
-    misses: int
+    limits: Limits
     interval: float
     hold_off: int
     memory: Memory = field(default_factory=Memory)
@@ -151,7 +151,7 @@ class Witness:
         """Look once, and do what follows from it."""
         look = self.look()
         note = json.dumps({"witness": self.name, "at": moment()})
-        self.memory, verdict = decide(self.memory, look, held_lock=self.lock.held, enough=self.misses, note=note)
+        self.memory, verdict = decide(self.memory, look, self.limits, held_lock=self.lock.held, note=note)
         self.report.tell(verdict, self.memory, locked=bool(self.lock.held))
         if verdict.relief is not None:
             self.report.note(verdict.relief, self.act(verdict.relief, note))
