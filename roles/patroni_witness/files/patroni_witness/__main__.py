@@ -21,7 +21,7 @@ def main(path: str) -> int:
     settings = json.loads(Path(path).read_text("utf-8"))
     tls = ssl.create_default_context(cafile=settings["ca"])
     tls.load_cert_chain(settings["cert"], settings["key"])
-    timeout = settings["timeout"]
+    timeout = float(settings["timeout"])
     password = Path(settings["password_file"])
     endpoints = [Endpoint(url, tls, settings["user"], password, timeout) for url in settings["etcd"]]
     witness = Witness(
@@ -29,9 +29,9 @@ def main(path: str) -> int:
         etcd=Etcd(endpoints, settings["keys"], timeout),
         members=Members(settings["members"], tls, timeout),
         report=Report(settings["name"], Path(settings["status_file"])),
-        limits=Limits(misses=settings["misses"], settled=settings["settled"]),
-        interval=settings["interval"],
-        hold_off=settings["hold_off"],
+        limits=Limits(misses=int(settings["misses"]), settled=int(settings["settled"])),
+        interval=float(settings["interval"]),
+        hold_off=int(settings["hold_off"]),
     )
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
