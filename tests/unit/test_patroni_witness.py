@@ -379,6 +379,7 @@ def test_the_witness_acts_once_and_says_so(
 ) -> None:
     """The leader's key goes, sync gets a new revision, and the journal has a line for each change and no more."""
     assert status(witness)["acts"]
+    assert status(witness)["ready"]
     assert isinstance(witness.members, FakeMembers)
     witness.members.said["postgres-1"] = None
     for _ in range(6):
@@ -396,6 +397,7 @@ def test_the_witness_acts_once_and_says_so(
     found = status(witness)
     assert found["reason"] == "nobody holds the lease"
     assert found["last"]["leader"] == "postgres-1"
+    assert not found["ready"]
     assert PATHS["lock"] not in gateway.keys, "the lock is left to whoever sees the next pair whole"
 
 
@@ -474,5 +476,5 @@ def test_members_are_asked_at_the_same_time(tmp_path: Path) -> None:
 @pytest.mark.parametrize("body", [b"", b"[]", b"<html>"])
 def test_nonsense_is_no_answer(body: bytes) -> None:
     """Whatever else answers on that port says nothing about PostgreSQL."""
-    with pytest.raises(ValueError, match="not an object|Expecting value"):
+    with pytest.raises(ValueError, match=r"not an object|Expecting value"):
         read_answer(body)

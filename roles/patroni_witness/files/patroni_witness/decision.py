@@ -215,6 +215,14 @@ def objection(view: View, memory: Memory, look: Look, *, settled: bool) -> str:
     return next((text for forbidden, text in objections if forbidden), "")
 
 
+def ready(memory: Memory, look: Look, limits: Limits, *, held_lock: int) -> bool:
+    """Say whether the leader would be relieved if it was lost from now on."""
+    view = look.view
+    locked = view is not None and view.lock is not None and view.lock.created == held_lock
+    settled = memory.settled >= limits.settled
+    return view is not None and locked and not objection(view, memory, look, settled=settled)
+
+
 def decide(memory: Memory, look: Look, limits: Limits, *, held_lock: int, note: str = "") -> tuple[Memory, Verdict]:
     """Take in a look, and say what to do.
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from .decision import Compare, Limits, Look, Memory, Put, Relief, Verdict, View, decide
+from .decision import Compare, Limits, Look, Memory, Put, Relief, Verdict, View, decide, ready
 from .etcd import Etcd, EtcdError
 from .members import Members
 
@@ -85,7 +85,7 @@ class Report:
     last: dict[str, Any] | None = None
     shown: dict[str, Any] = field(default_factory=dict)
 
-    def tell(self, verdict: Verdict, memory: Memory, *, locked: bool) -> None:
+    def tell(self, verdict: Verdict, memory: Memory, *, locked: bool, prepared: bool) -> None:
         """Say what has changed: in the journal once, in the file at least every few seconds."""
         if verdict.reason != self.reason:
             self.reason, self.since = verdict.reason, moment()
@@ -94,6 +94,7 @@ class Report:
         status = {
             "witness": self.name,
             "acts": locked,
+            "ready": prepared,
             "reason": self.reason,
             "since": self.since,
             "held": verdict.held,
@@ -152,7 +153,8 @@ class Witness:
         look = self.look()
         note = json.dumps({"witness": self.name, "at": moment()})
         self.memory, verdict = decide(self.memory, look, self.limits, held_lock=self.lock.held, note=note)
-        self.report.tell(verdict, self.memory, locked=bool(self.lock.held))
+        prepared = ready(self.memory, look, self.limits, held_lock=self.lock.held)
+        self.report.tell(verdict, self.memory, locked=bool(self.lock.held), prepared=prepared)
         if verdict.relief is not None:
             self.report.note(verdict.relief, self.act(verdict.relief, note))
         elif look.view is not None:
@@ -178,12 +180,12 @@ class Witness:
 
     def run(self, stopped: Callable[[], bool]) -> None:
         """Look until told to stop; then leave the lock to others."""
-        ready = False
+        started = False
         while not stopped():
             begun = time.monotonic()
             self.turn()
-            notify("WATCHDOG=1" if ready else "READY=1")
-            ready = True
+            notify("WATCHDOG=1" if started else "READY=1")
+            started = True
             time.sleep(max(begun + self.interval - time.monotonic(), 0))
         with contextlib.suppress(EtcdError):
             self.lock.leave()
