@@ -100,15 +100,6 @@ def test_status_shows_the_witnesses() -> None:
     assert shown.count("stands by: ") == len(WITNESSES) - 1
 
 
-def test_the_password_is_for_the_service_only() -> None:
-    """Neither its command line nor its journal has it, and others cannot read its file."""
-    secret = (lab.DIRECTORY / "secrets" / "patroni_witness_etcd_password").read_text(encoding="utf-8").strip()
-    for host in WITNESSES:
-        assert secret not in lab.on(host).check_output("ps -eo args")
-        assert secret not in lab.run(host, "journalctl", "--unit=patroni-witness").stdout
-        assert lab.run(host, "cat", "/etc/patroni-witness/etcd_password", user="nobody").returncode != 0
-
-
 @pytest.mark.usefixtures("whole_cluster")
 def test_losing_the_vm_of_the_primary_is_noticed_by_a_witness(tell: Callable[[str], None]) -> None:
     """It relieves the primary, once, and the standby has every acknowledged vote."""
