@@ -200,7 +200,11 @@ class Gateway:
         if request.headers.get("authorization") not in self.tokens:
             message = "etcdserver: invalid auth token"
             return 401, json.dumps({"error": message, "message": message, "code": 16}).encode()
-        answer: dict[str, Any] = getattr(self, path.replace("/", "_"))(body)
+        try:
+            answer: dict[str, Any] = getattr(self, path.replace("/", "_"))(body)
+        except LookupError:
+            message = "etcdserver: requested lease not found"
+            return 404, json.dumps({"error": message, "message": message, "code": 5}).encode()
         return 200, json.dumps({"header": {"revision": str(self.revision)}, **answer}).encode()
 
     def lease_grant(self, body: dict[str, Any]) -> dict[str, Any]:
@@ -241,7 +245,8 @@ class Gateway:
             else:
                 created = found_key.created if found_key else self.revision
                 self.keys[name] = Key(text(one["value"]), created, self.revision)
-                self.leases.setdefault(one.get("lease", ""), set()).add(name)
+                if "lease" in one:
+                    self.leases[one["lease"]].add(name)
         return {"succeeded": True, "responses": responses}
 
     @staticmethod
@@ -341,6 +346,25 @@ def test_the_lock_is_held_by_one(etcd: Etcd, gateway: Gateway) -> None:
     other.keep(etcd.view(), wanted=True)
     assert [bool(revision) for revision in held] == [True, False, False, True]
     assert other.held > held[-1]
+
+
+def test_a_failed_try_for_the_lock_is_followed_by_another(
+    etcd: Etcd, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a lease of its own: that of the first may have ended by then."""
+    lock = Lock("main", etcd)
+    view = etcd.view()
+
+    def timed_out(*_: Any) -> int:
+        raise EtcdError("timed out")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(etcd, "change", timed_out)
+        with pytest.raises(EtcdError):
+            lock.keep(view, wanted=True)
+    gateway.leases.clear()
+    lock.keep(etcd.view(), wanted=True)
+    assert lock.held
 
 
 class FakeMembers(Members):

@@ -59,7 +59,8 @@ class Lock:
             if now - self.renewed >= RENEW_SECONDS and self.etcd.keep_alive(self.lease):
                 self.renewed = now
         elif view.lock is None:
-            self.lease = self.lease or self.etcd.lease(LOCK_SECONDS)
+            # A new one at each try: what was left of an earlier try may have ended.
+            self.lease = self.etcd.lease(LOCK_SECONDS)
             take = Put("lock", self.name, passing=True)
             self.held = self.etcd.change([Compare("lock", "created", 0)], [take], self.lease)
             self.renewed = now
