@@ -201,7 +201,7 @@ def objection(view: View, memory: Memory, look: Look, *, settled: bool) -> str:
     """Return what forbids to relieve the leader in sight, or nothing."""
     config = parse(view.config)
     standbys = memory.sight.standbys & synchronous(view) if memory.sight else frozenset()
-    ready = [name for name in standbys if (answer := look.answers.get(name)) and answer.running and not answer.primary]
+    able = [name for name in standbys if (answer := look.answers.get(name)) and answer.running and not answer.primary]
     objections = (
         (config.get("synchronous_mode") not in TRUE, "the cluster does not replicate synchronously"),
         (config.get("pause") in TRUE, "the cluster is paused for maintenance"),
@@ -209,7 +209,7 @@ def objection(view: View, memory: Memory, look: Look, *, settled: bool) -> str:
         (view.relief is not None, "a leader was relieved only just now"),
         (not settled, "it had led for too short a time"),
         (not standbys, "no standby is synchronous"),
-        (not ready, "the synchronous standby does not answer either"),
+        (not able, "the synchronous standby does not answer either"),
         (memory.receiving, "the standby still receives from it"),
     )
     return next((text for forbidden, text in objections if forbidden), "")
