@@ -27,6 +27,7 @@ SECRETS = (
     "patroni_replication_password",
     "patroni_rewind_password",
     "patroni_restapi_password",
+    "patroni_witness_etcd_password",
     "polls_database_password",
     "polls_secret_key",
     "polls_admin_password",
@@ -167,6 +168,10 @@ REFUSALS: dict[str, tuple[Change, tuple[str, ...]]] = {
     "voter not in the inventory": (
         set_variables(etcd_members={"main": "192.0.2.11", "postgres-1": "192.0.2.12", "etcd-9": "192.0.2.19"}),
         ("etcd-9", "etcd_members", "postgres-1, postgres-2"),
+    ),
+    "witness on a database host": (
+        lambda tree: tree["all"]["children"]["witness"]["hosts"].update({"postgres-1": None}),
+        ("patroni_witness: ", "patroni_witness_members names postgres-1", "no database"),
     ),
     "unknown source of packages": (
         set_variables(elastic_packages_source="tarball"),

@@ -39,7 +39,7 @@ class Etcd:
             raise etcd_auth.EtcdError(f"etcdserver: {etcd_auth.WRONG_PASSWORD}")
         return f"token of {name}"
 
-    def call(self, path: str, **body: Any) -> dict[str, Any]:  # noqa: C901 - one arm for each of etcd's calls
+    def call(self, path: str, **body: Any) -> dict[str, Any]:  # noqa: C901, PLR0912 - one arm for each of etcd's calls
         """Carry out one call; with authentication on, only root may."""
         assert not self.enabled or self.token == "token of root"
         match path.removeprefix("auth/"):
@@ -50,7 +50,11 @@ class Etcd:
             case "user/get":
                 return {"roles": self.grants[body["name"]]}
             case "role/get":
-                return {"perm": list(self.roles[body["role"]])}
+                # READ is the gateway's default, which it does not spell out.
+                left_out = [
+                    {key: value for key, value in one.items() if value != "READ"} for one in self.roles[body["role"]]
+                ]
+                return {"perm": left_out}
             case "user/add":
                 assert body["name"] not in self.passwords
                 self.passwords[body["name"]] = body["password"]
@@ -67,8 +71,12 @@ class Etcd:
                 self.roles[body["role"]] = [
                     one
                     for one in self.roles[body["role"]]
-                    if (one["key"], one["range_end"]) != (body["key"], body["range_end"])
+                    if (one["key"], one.get("range_end", "")) != (body["key"], body["range_end"])
                 ]
+            case "user/delete":
+                del self.passwords[body["name"]], self.grants[body["name"]]
+            case "role/delete":
+                del self.roles[body["role"]]
             case "enable":
                 assert self.grants["root"] == ["root"]
                 self.enabled = True
@@ -77,11 +85,11 @@ class Etcd:
         return {}
 
 
-USERS = [{"name": "patroni", "password": "p" * 16, "prefix": "/service/"}]
+USERS: list[dict[str, Any]] = [{"name": "patroni", "password": "p" * 16, "prefix": "/service/"}]
 
 
 def ensure(
-    etcd: Etcd, *, root: str = "r" * 16, users: list[dict[str, str]] = USERS, check_mode: bool = False
+    etcd: Etcd, *, root: str = "r" * 16, users: list[dict[str, Any]] = USERS, check_mode: bool = False
 ) -> list[str]:
     """Run the module's core once and return what it did."""
     etcd.token = ""
@@ -129,6 +137,27 @@ def test_etcd_follows_a_changed_password_and_prefix() -> None:
         "set the password of patroni",
     ]
     assert ensure(etcd, users=changed) == []
+
+
+def test_etcd_gives_single_keys() -> None:
+    """A user can have keys to write and keys to read; what it may no longer do is taken away."""
+    etcd = Etcd()
+    user = {"name": "witness", "password": "w" * 16, "writes": ["/service/leader"], "reads": ["/service/config"]}
+    ensure(etcd, users=[user])
+    permissions = {base64.b64decode(one["key"]): one["permType"] for one in etcd.roles["witness"]}
+    assert permissions == {b"/service/leader": "READWRITE", b"/service/config": "READ"}
+    assert ensure(etcd, users=[user]) == []
+    assert ensure(etcd, users=[user | {"writes": []}]) == ["revoke a permission of role witness"]
+
+
+def test_etcd_removes_an_absent_user() -> None:
+    """User and role go; a second run, and a cluster that never had them, have nothing to do."""
+    etcd = Etcd()
+    ensure(etcd)
+    absent = [{"name": "patroni", "state": "absent"}]
+    assert ensure(etcd, users=absent) == ["delete user patroni", "delete role patroni"]
+    assert ensure(etcd, users=absent) == []
+    assert not etcd.roles
 
 
 def test_etcd_wrong_root_password_is_an_error() -> None:

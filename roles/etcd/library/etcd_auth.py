@@ -10,7 +10,7 @@ module: etcd_auth
 short_description: Switch etcd's authentication on and keep its users and roles
 description:
   - Speaks etcd's v3 API through its JSON gateway with a client certificate.
-  - Each user has a role of the same name that may read and write the keys below one prefix.
+  - Each user has a role of the same name with the permissions listed, and no others.
   - The user C(root), which etcd requires, has the role C(root).
 options:
   endpoint: {type: str, required: true, description: "URL of a member, for instance https://192.0.2.1:2379."}
@@ -25,8 +25,11 @@ options:
     description: Users besides C(root).
     suboptions:
       name: {type: str, required: true, description: Name of the user and of its role.}
-      password: {type: str, required: true, description: Its password.}
-      prefix: {type: str, required: true, description: Keys with this prefix are the user's.}
+      password: {type: str, description: Its password; required unless it is absent.}
+      prefix: {type: str, description: Keys with this prefix are the user's.}
+      writes: {type: list, elements: str, default: [], description: Single keys that it may read and write.}
+      reads: {type: list, elements: str, default: [], description: Single keys that it may read.}
+      state: {type: str, choices: [present, absent], default: present, description: Whether there is the user.}
 author: ansible-sre-stack authors
 """
 
@@ -70,9 +73,23 @@ class EtcdError(Exception):
     """An answer of etcd that is not success; the text is etcd's own."""
 
 
+def encode(text: str) -> str:
+    """Return a key as the gateway wants it."""
+    return base64.b64encode(text.encode()).decode()
+
+
 def prefix_end(prefix: str) -> str:
     """Return the first key behind all keys that start with ``prefix`` (etcd's range end of a prefix)."""
     return prefix[:-1] + chr(ord(prefix[-1]) + 1)
+
+
+def permissions(user: dict[str, Any]) -> list[dict[str, str]]:
+    """Return what a user may do, in etcd's words."""
+    wanted = []
+    if prefix := user.get("prefix"):
+        wanted.append({"permType": "READWRITE", "key": encode(prefix), "range_end": encode(prefix_end(prefix))})
+    wanted += [{"permType": "READWRITE", "key": encode(key)} for key in user.get("writes") or []]
+    return wanted + [{"permType": "READ", "key": encode(key)} for key in user.get("reads") or []]
 
 
 class Gateway:
@@ -127,7 +144,7 @@ class Auth:
         if not self.check_mode:
             self.gateway.call(path, **body)
 
-    def ensure(self, root_password: str, users: list[dict[str, str]]) -> None:
+    def ensure(self, root_password: str, users: list[dict[str, Any]]) -> None:
         """Make ``root`` and ``users`` be as wanted, then switch authentication on."""
         try:
             self.gateway.token = self.gateway.log_in("root", root_password)
@@ -141,25 +158,32 @@ class Auth:
         known_roles = self.gateway.call("auth/role/list").get("roles", [])
         self.user("root", root_password, "root", known_users, enabled=enabled)
         for user in users:
-            self.role(user["name"], user["prefix"], known_roles)
-            self.user(user["name"], user["password"], user["name"], known_users, enabled=enabled)
+            if user.get("state") == "absent":
+                self.remove(user["name"], known_users, known_roles)
+            else:
+                self.role(user["name"], permissions(user), known_roles)
+                self.user(user["name"], user["password"], user["name"], known_users, enabled=enabled)
         if not enabled:
             self.act("switch authentication on", "auth/enable")
 
-    def role(self, name: str, prefix: str, known: list[str]) -> None:
-        """Make role ``name`` allow reading and writing below ``prefix`` and nothing else."""
-        wanted = {
-            "permType": "READWRITE",
-            "key": base64.b64encode(prefix.encode()).decode(),
-            "range_end": base64.b64encode(prefix_end(prefix).encode()).decode(),
-        }
+    def remove(self, name: str, known_users: list[str], known_roles: list[str]) -> None:
+        """Make there be no user and no role ``name``."""
+        if name in known_users:
+            self.act(f"delete user {name}", "auth/user/delete", name=name)
+        if name in known_roles:
+            self.act(f"delete role {name}", "auth/role/delete", role=name)
+
+    def role(self, name: str, wanted: list[dict[str, str]], known: list[str]) -> None:
+        """Make role ``name`` allow what is wanted and nothing else."""
         current: list[dict[str, str]] = []
         if name in known:
-            current = self.gateway.call("auth/role/get", role=name).get("perm", [])
+            # The gateway leaves out what is its default.
+            found = self.gateway.call("auth/role/get", role=name).get("perm", [])
+            current = [{"permType": "READ"} | permission for permission in found]
         else:
             self.act(f"add role {name}", "auth/role/add", name=name)
         for permission in current:
-            if permission != wanted:
+            if permission not in wanted:
                 self.act(
                     f"revoke a permission of role {name}",
                     "auth/role/revoke",
@@ -167,8 +191,10 @@ class Auth:
                     key=permission.get("key", ""),
                     range_end=permission.get("range_end", ""),
                 )
-        if wanted not in current:
-            self.act(f"let role {name} use {prefix}", "auth/role/grant", name=name, perm=wanted)
+        for permission in wanted:
+            if permission not in current:
+                key = base64.b64decode(permission["key"]).decode()
+                self.act(f"let role {name} use {key}", "auth/role/grant", name=name, perm=permission)
 
     def user(self, name: str, password: str, role: str, known: list[str], *, enabled: bool) -> None:
         """Make user ``name`` have ``password`` and ``role``."""
@@ -209,9 +235,13 @@ def main() -> None:
                 "default": [],
                 "options": {
                     "name": {"type": "str", "required": True},
-                    "password": {"type": "str", "required": True, "no_log": True},
-                    "prefix": {"type": "str", "required": True},
+                    "password": {"type": "str", "no_log": True},
+                    "prefix": {"type": "str"},
+                    "writes": {"type": "list", "elements": "str", "default": []},
+                    "reads": {"type": "list", "elements": "str", "default": []},
+                    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
                 },
+                "required_if": [("state", "present", ["password"])],
             },
         },
         supports_check_mode=True,

@@ -1,0 +1,192 @@
+"""The witness as a service: looks, decides, acts, and says so."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from .decision import Compare, Limits, Look, Memory, Put, Relief, Verdict, View, decide, ready
+from .etcd import Etcd, EtcdError
+from .members import Members
+
+# Of the lock between witnesses: one that dies is followed by another after this many seconds.
+LOCK_SECONDS = 5
+RENEW_SECONDS = 1
+# The status file is written at every change and at least this often.
+STATUS_SECONDS = 5
+
+
+def say(text: str) -> None:
+    """Write a line to the journal, which is where the unit's output goes, as a notice."""
+    print(f"<5>{text}" if "JOURNAL_STREAM" in os.environ else text, flush=True)
+
+
+def notify(state: str) -> None:
+    """Tell systemd that the service is ready, or alive."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if address:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel, contextlib.suppress(OSError):
+            channel.sendto(state.encode(), address.replace("@", "\0", 1))
+
+
+@dataclass
+class Lock:
+    """Which witness may act: a key that hangs on a lease."""
+
+    name: str
+    etcd: Etcd
+    lease: str = ""
+    # The revision at which the key was created, 0 while it is not held.
+    held: int = 0
+    renewed: float = 0.0
+
+    def keep(self, view: View, *, wanted: bool) -> None:
+        """Take, renew or leave the lock. Raises EtcdError."""
+        now = time.monotonic()
+        if self.held and (view.lock is None or view.lock.created != self.held):
+            self.lease, self.held = "", 0
+        if not wanted:
+            self.leave()
+        elif self.held:
+            if now - self.renewed >= RENEW_SECONDS and self.etcd.keep_alive(self.lease):
+                self.renewed = now
+        elif view.lock is None:
+            # A new one at each try: what was left of an earlier try may have ended.
+            self.lease = self.etcd.lease(LOCK_SECONDS)
+            take = Put("lock", self.name, passing=True)
+            self.held = self.etcd.change([Compare("lock", "created", 0)], [take], self.lease)
+            self.renewed = now
+            if not self.held:
+                self.leave()
+
+    def leave(self) -> None:
+        """Leave the lock to others. Raises EtcdError."""
+        lease, self.lease, self.held = self.lease, "", 0
+        if lease:
+            self.etcd.revoke(lease)
+
+
+@dataclass
+class Report:
+    """What the journal and the status file say."""
+
+    name: str
+    path: Path
+    reason: str = ""
+    since: str = ""
+    written: float = 0.0
+    last: dict[str, Any] | None = None
+    shown: dict[str, Any] = field(default_factory=dict)
+
+    def tell(self, verdict: Verdict, memory: Memory, *, locked: bool, prepared: bool) -> None:
+        """Say what has changed: in the journal once, in the file at least every few seconds."""
+        if verdict.reason != self.reason:
+            self.reason, self.since = verdict.reason, moment()
+            say(f"{verdict.reason}.")
+        sight = memory.sight
+        status = {
+            "witness": self.name,
+            "acts": locked,
+            "ready": prepared,
+            "reason": self.reason,
+            "since": self.since,
+            "held": verdict.held,
+            "leader": sight.leader if sight else None,
+            "standbys": sorted(sight.standbys) if sight else [],
+            "last": self.last,
+        }
+        if status != self.shown or time.monotonic() - self.written >= STATUS_SECONDS:
+            self.shown, self.written = status, time.monotonic()
+            new = self.path.with_suffix(".new")
+            new.write_text(json.dumps(status | {"at": moment()}) + "\n", encoding="utf-8")
+            new.replace(self.path)
+
+    def note(self, relief: Relief, outcome: str) -> None:
+        """Say how an attempt to relieve a leader ended."""
+        standbys = ", ".join(sorted(relief.standbys))
+        say(f"relieving {relief.leader} in favour of {standbys}: {outcome}.")
+        self.last = {"at": moment(), "leader": relief.leader, "standbys": sorted(relief.standbys), "outcome": outcome}
+
+
+def moment() -> str:
+    """Return the time as text."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+@dataclass
+class Witness:
+    """Everything together."""
+
+    name: str
+    etcd: Etcd
+    members: Members
+    report: Report
+    limits: Limits
+    interval: float
+    hold_off: int
+    memory: Memory = field(default_factory=Memory)
+    lock: Lock = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin without the lock."""
+        self.lock = Lock(self.name, self.etcd)
+
+    def look(self) -> Look:
+        """Ask etcd and all members at the same time."""
+        begun = time.monotonic()
+        self.members.begin()
+        try:
+            view = self.etcd.view()
+        except EtcdError:
+            view = None
+        return Look(view, self.members.answers(begun))
+
+    def turn(self) -> None:
+        """Look once, and do what follows from it."""
+        look = self.look()
+        note = json.dumps({"witness": self.name, "at": moment()})
+        self.memory, verdict = decide(self.memory, look, self.limits, held_lock=self.lock.held, note=note)
+        prepared = ready(self.memory, look, self.limits, held_lock=self.lock.held)
+        self.report.tell(verdict, self.memory, locked=bool(self.lock.held), prepared=prepared)
+        if verdict.relief is not None:
+            self.report.note(verdict.relief, self.act(verdict.relief, note))
+        elif look.view is not None:
+            with contextlib.suppress(EtcdError):
+                self.lock.keep(look.view, wanted=self.memory.sight is not None)
+
+    def act(self, relief: Relief, note: str) -> str:
+        """Ask etcd for the transaction; return how it ended."""
+        try:
+            lease = self.etcd.lease(self.hold_off)
+            if self.etcd.change(relief.compares, relief.changes, lease):
+                return "done"
+        except EtcdError as error:
+            failure = f"etcd did not answer ({error})"
+        else:
+            failure = "refused, because something changed in between"
+        # A transaction that was asked twice is refused the second time; its note tells that the first was carried out.
+        with contextlib.suppress(EtcdError):
+            found = self.etcd.view().relief
+            if found is not None and found.value == note:
+                return "done"
+        return failure
+
+    def run(self, stopped: Callable[[], bool]) -> None:
+        """Look until told to stop; then leave the lock to others."""
+        started = False
+        while not stopped():
+            begun = time.monotonic()
+            self.turn()
+            notify("WATCHDOG=1" if started else "READY=1")
+            started = True
+            time.sleep(max(begun + self.interval - time.monotonic(), 0))
+        with contextlib.suppress(EtcdError):
+            self.lock.leave()

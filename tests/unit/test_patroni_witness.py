@@ -1,0 +1,504 @@
+"""The witness: what it decides, how it speaks to etcd and to Patroni, what it says."""
+
+from __future__ import annotations
+
+import base64
+import json
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from patroni_witness import service
+from patroni_witness.decision import Answer, Compare, Delete, Key, Limits, Look, Memory, Put, Verdict, View, decide
+from patroni_witness.etcd import Endpoint, Etcd, EtcdError, transaction
+from patroni_witness.members import Members, read_answer
+from patroni_witness.service import Lock, Report, Witness
+from tests.unit.fake_server import Answer as HttpAnswer
+from tests.unit.fake_server import Request, serve
+
+PATHS = {
+    "leader": "/service/site/leader",
+    "sync": "/service/site/sync",
+    "config": "/service/site/config",
+    "failover": "/service/site/failover",
+    "lock": "/patroni-witness/site/lock",
+    "relief": "/patroni-witness/site/relief",
+}
+LOCK = Key("main", 5, 5)
+WHOLE = View(
+    leader=Key("postgres-1", 10, 12),
+    sync=Key('{"leader":"postgres-1","sync_standby":"postgres-2","quorum":0}', 3, 11),
+    config=Key('{"synchronous_mode": true, "ttl": 20}', 4, 4),
+    lock=LOCK,
+)
+PRIMARY = Answer(primary=True)
+STANDBY = Answer(primary=False, streaming=True, received=100)
+WELL = Look(WHOLE, {"postgres-1": PRIMARY, "postgres-2": STANDBY})
+LOST = Look(WHOLE, {"postgres-1": None, "postgres-2": STANDBY})
+LIMITS = Limits(misses=3, settled=4)
+
+
+def after(*looks: Look, held: int = LOCK.created) -> Verdict:
+    """Return the verdict after some looks, the first four of them well."""
+    memory, verdict = Memory(), Verdict("")
+    for look in (*[WELL] * 4, *looks):
+        memory, verdict = decide(memory, look, LIMITS, held_lock=held, note="a note")
+    return verdict
+
+
+def test_a_lost_leader_is_relieved_after_three_looks() -> None:
+    """Not after two; and the transaction compares all that it rests on, and changes in the right order."""
+    assert after(LOST, LOST).relief is None
+    verdict = after(LOST, LOST, LOST)
+    assert verdict.relief is not None
+    assert set(verdict.relief.compares) == {
+        Compare("leader", "modified", 12),
+        Compare("sync", "modified", 11),
+        Compare("config", "modified", 4),
+        Compare("failover", "created", 0),
+        Compare("relief", "created", 0),
+        Compare("lock", "created", 5),
+    }
+    assert WHOLE.sync is not None
+    assert verdict.relief.changes == (
+        Delete("leader"),
+        Put("sync", WHOLE.sync.value),
+        Put("relief", "a note", passing=True),
+    )
+
+
+def test_one_answer_is_enough_to_begin_anew() -> None:
+    """The misses have to be in a row."""
+    assert after(LOST, LOST, WELL, LOST, LOST).relief is None
+
+
+def test_a_leader_that_says_it_is_none_counts_as_lost() -> None:
+    """Cut off from etcd, it has stopped being primary by itself; its lease still runs."""
+    demoted = replace(LOST, answers={"postgres-1": Answer(primary=False), "postgres-2": STANDBY})
+    assert after(demoted, demoted, demoted).relief is not None
+
+
+def seen(answers: dict[str, Answer | None] | None = None, **changes: Key | None) -> Look:
+    """Return a look at a lost leader, with other keys or other answers."""
+    return Look(replace(WHOLE, **changes), dict(LOST.answers) if answers is None else answers)
+
+
+HOLDS = {
+    "asynchronous": (seen(config=Key('{"synchronous_mode": false}', 4, 20)), "does not replicate synchronously"),
+    "quorum commit": (seen(config=Key('{"synchronous_mode": "quorum"}', 4, 20)), "does not replicate synchronously"),
+    "paused": (seen(config=Key('{"synchronous_mode": true, "pause": true}', 4, 20)), "paused"),
+    "unreadable": (seen(config=Key("{", 4, 20)), "does not replicate synchronously"),
+    "switchover": (seen(failover=Key("{}", 20, 20)), "switchover"),
+    "hold-off": (seen(relief=Key("{}", 20, 20)), "only just now"),
+    "standby taken out": (seen(sync=Key('{"leader":"postgres-1","sync_standby":null}', 3, 20)), "no standby"),
+    "other leader's sync": (seen(sync=Key('{"leader":"x","sync_standby":"postgres-2"}', 3, 20)), "no standby"),
+    "standby lost, too": (seen({"postgres-1": None, "postgres-2": None}), "does not answer either"),
+    "standby starting": (
+        seen({"postgres-1": None, "postgres-2": Answer(primary=False, running=False)}),
+        "does not answer either",
+    ),
+    "lock of another": (seen(lock=Key("monitoring", 30, 30)), "another witness"),
+    "no lock": (seen(lock=None), "another witness"),
+    "no majority": (Look(None, LOST.answers), "majority"),
+}
+
+
+@pytest.mark.parametrize("case", HOLDS)
+def test_what_forbids_to_act(case: str) -> None:
+    """The leader is lost all the same, and the reason is said."""
+    look, reason = HOLDS[case]
+    verdict = after(look, look, look, look)
+    assert verdict.relief is None
+    assert verdict.held
+    assert reason in verdict.reason
+
+
+def test_a_standby_that_receives_shows_the_leader_alive() -> None:
+    """While it receives nothing is done; once that has stopped, the leader is relieved."""
+    receiving = [
+        seen({"postgres-1": None, "postgres-2": replace(STANDBY, received=100 + turn)}) for turn in range(1, 5)
+    ]
+    assert "still receives" in after(*receiving).reason
+    assert after(*receiving, receiving[-1]).relief is not None
+
+
+@pytest.mark.parametrize(
+    "standby",
+    [replace(STANDBY, streaming=False), None],
+    ids=["not streaming", "never heard of"],
+)
+def test_the_pair_has_to_be_seen_whole_first(standby: Answer | None) -> None:
+    """A witness that has just started, or never saw the standby stream, does not act."""
+    memory = Memory()
+    for primary in [PRIMARY] * 9 + [None] * 5:
+        look = Look(WHOLE, {"postgres-1": primary, "postgres-2": standby})
+        memory, verdict = decide(memory, look, LIMITS, held_lock=LOCK.created)
+        assert verdict.relief is None
+    memory, verdict = Memory(), Verdict("")
+    for _ in range(9):
+        memory, verdict = decide(memory, LOST, LIMITS, held_lock=LOCK.created)
+    assert "has not been seen" in verdict.reason
+
+
+def test_a_leader_elected_anew_has_to_be_seen_anew() -> None:
+    """Another key, even of the same name, is another leader; and one that has only just led is left alone."""
+    again = Look(replace(WHOLE, leader=Key("postgres-1", 40, 40)), LOST.answers)
+    assert "has not been seen" in after(again, again, again).reason
+    young = Look(again.view, WELL.answers)
+    assert "too short a time" in after(young, again, again, again).reason
+    assert after(*[young] * 4, again, again, again).relief is not None
+
+
+def test_without_a_leader_there_is_nothing_to_do() -> None:
+    """The standbys race for the lease by themselves."""
+    look = Look(replace(WHOLE, leader=None), LOST.answers)
+    assert after(look, look, look) == Verdict("nobody holds the lease")
+
+
+def test_a_silent_standby_stays_in_sight_and_one_that_stopped_streaming_does_not() -> None:
+    """A missed answer is no news; "not streaming" is."""
+    silent = Look(WHOLE, {"postgres-1": PRIMARY, "postgres-2": None})
+    assert after(silent, LOST, LOST, LOST).relief is not None
+    stopped = Look(WHOLE, {"postgres-1": PRIMARY, "postgres-2": replace(STANDBY, streaming=False)})
+    assert after(stopped, LOST, LOST, LOST).relief is None
+
+
+def text(value: str) -> str:
+    """Return what base64 stands for."""
+    return base64.b64decode(value).decode()
+
+
+class Gateway:
+    """As much of etcd's JSON gateway as the witness uses, with etcd's own refusals."""
+
+    def __init__(self) -> None:
+        """Begin with the keys of a whole cluster."""
+        self.revision = 50
+        self.keys: dict[str, Key] = {
+            PATHS[name]: key for name in View.__dataclass_fields__ if (key := getattr(WHOLE, name)) and name != "lock"
+        }
+        self.leases: dict[str, set[str]] = {}
+        self.tokens: set[str] = set()
+        self.logins = 0
+
+    def __call__(self, request: Request) -> HttpAnswer:
+        """Answer a request over HTTP."""
+        body = json.loads(request.body)
+        path = request.path.removeprefix("/v3/")
+        if path == "auth/authenticate":
+            assert body == {"name": "patroni_witness", "password": "secret"}
+            self.logins += 1
+            self.tokens.add(f"token.{self.logins}")
+            return 200, json.dumps({"token": f"token.{self.logins}"}).encode()
+        if request.headers.get("authorization") not in self.tokens:
+            message = "etcdserver: invalid auth token"
+            return 401, json.dumps({"error": message, "message": message, "code": 16}).encode()
+        try:
+            answer: dict[str, Any] = getattr(self, path.replace("/", "_"))(body)
+        except LookupError:
+            message = "etcdserver: requested lease not found"
+            return 404, json.dumps({"error": message, "message": message, "code": 5}).encode()
+        return 200, json.dumps({"header": {"revision": str(self.revision)}, **answer}).encode()
+
+    def lease_grant(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Give a lease."""
+        name = str(7_000_000_000_000_000_001 + len(self.leases))
+        self.leases[name] = set()
+        return {"ID": name, "TTL": str(body["TTL"])}
+
+    def lease_keepalive(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Renew a lease."""
+        return {"result": {"ID": body["ID"], **({"TTL": "5"} if body["ID"] in self.leases else {})}}
+
+    def lease_revoke(self, body: dict[str, Any]) -> dict[str, Any]:
+        """End a lease."""
+        for key in self.leases.pop(body["ID"]):
+            self.keys.pop(key, None)
+        return {}
+
+    def kv_txn(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Carry out a transaction."""
+        for compare in body.get("compare", []):
+            key = self.keys.get(text(compare["key"]), Key("", 0, 0))
+            field = {"CREATE": "create_revision", "MOD": "mod_revision"}[compare["target"]]
+            found = key.created if compare["target"] == "CREATE" else key.modified
+            assert compare["result"] == "EQUAL"
+            if str(found) != compare[field]:
+                return {}
+        responses = []
+        self.revision += any("request_range" not in one for one in body["success"])
+        for operation in body["success"]:
+            ((kind, one),) = operation.items()
+            name = text(one["key"])
+            found_key = self.keys.get(name)
+            if kind == "request_range":
+                responses.append({"response_range": self.found(name, found_key)})
+            elif kind == "request_delete_range":
+                self.keys.pop(name, None)
+            else:
+                created = found_key.created if found_key else self.revision
+                self.keys[name] = Key(text(one["value"]), created, self.revision)
+                if "lease" in one:
+                    self.leases[one["lease"]].add(name)
+        return {"succeeded": True, "responses": responses}
+
+    @staticmethod
+    def found(name: str, key: Key | None) -> dict[str, Any]:
+        """Return the answer to a range of one key; what is empty is left out."""
+        if key is None:
+            return {"header": {}}
+        value = {"value": base64.b64encode(key.value.encode()).decode()} if key.value else {}
+        encoded = base64.b64encode(name.encode()).decode()
+        revisions = {"create_revision": str(key.created), "mod_revision": str(key.modified)}
+        return {"kvs": [{"key": encoded, **revisions, **value}], "count": "1"}
+
+
+@pytest.fixture
+def gateway() -> Gateway:
+    """Return an etcd."""
+    return Gateway()
+
+
+@pytest.fixture
+def etcd(gateway: Gateway, tmp_path: Path) -> Iterator[Etcd]:
+    """Return a client of that etcd whose first member takes connections and says nothing."""
+    (tmp_path / "password").write_text("secret\n", encoding="utf-8")
+    with ExitStack() as stack:
+        server = stack.enter_context(serve(tmp_path, gateway, client_certificate=True))
+        mute = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        tls = ssl.create_default_context(cafile=str(server.certificate))
+        tls.load_cert_chain(server.certificate, server.key)
+        urls = [f"https://127.0.0.1:{mute.getsockname()[1]}", server.url]
+        endpoints = [Endpoint(url, tls, "patroni_witness", tmp_path / "password", 1.0) for url in urls]
+        yield Etcd(endpoints, PATHS, 1.0)
+        for endpoint in endpoints:
+            endpoint.connection.close()
+
+
+def test_transaction_in_the_form_of_the_gateway() -> None:
+    """Keys and values are base64, numbers are texts, and only passing keys hang on the lease."""
+    compares = [Compare("leader", "modified", 12), Compare("lock", "created", 0)]
+    changes: list[Delete | Put] = [Delete("leader"), Put("sync", "{}"), Put("relief", "note", passing=True)]
+    leader, sync, relief, lock = (
+        base64.b64encode(PATHS[name].encode()).decode() for name in ("leader", "sync", "relief", "lock")
+    )
+    assert transaction(PATHS, compares, changes, "99") == {
+        "compare": [
+            {"key": leader, "target": "MOD", "result": "EQUAL", "mod_revision": "12"},
+            {"key": lock, "target": "CREATE", "result": "EQUAL", "create_revision": "0"},
+        ],
+        "success": [
+            {"request_delete_range": {"key": leader}},
+            {"request_put": {"key": sync, "value": "e30="}},
+            {"request_put": {"key": relief, "value": "bm90ZQ==", "lease": "99"}},
+        ],
+    }
+
+
+def test_a_mute_member_costs_only_a_short_wait(etcd: Etcd) -> None:
+    """The next one is asked after a fifth of a second, and first from then on."""
+    begun = time.monotonic()
+    assert etcd.view() == replace(WHOLE, lock=None)
+    assert time.monotonic() - begun < 0.9
+    etcd.view()
+    assert etcd.endpoints[0].token
+    assert not etcd.endpoints[1].token
+
+
+def test_an_ended_token_is_replaced(etcd: Etcd, gateway: Gateway) -> None:
+    """Without the caller noticing."""
+    etcd.view()
+    gateway.tokens.clear()
+    etcd.view()
+    assert gateway.logins == 2
+
+
+def test_nobody_answers(tmp_path: Path) -> None:
+    """That is an error, in time."""
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        url = f"https://127.0.0.1:{mute.getsockname()[1]}"
+        (tmp_path / "password").write_text("secret", encoding="utf-8")
+        lonely = Etcd([Endpoint(url, ssl.create_default_context(), "x", tmp_path / "password", 0.3)], PATHS, 0.2)
+        for _ in range(2):
+            begun = time.monotonic()
+            with pytest.raises(EtcdError):
+                lonely.view()
+            assert time.monotonic() - begun < 0.3
+
+
+def test_the_lock_is_held_by_one(etcd: Etcd, gateway: Gateway) -> None:
+    """The second one gets it when the first has left, or was forgotten by etcd."""
+    one, other = Lock("main", etcd), Lock("monitoring", etcd)
+    one.keep(etcd.view(), wanted=True)
+    other.keep(etcd.view(), wanted=True)
+    held = [one.held, other.held]
+    one.keep(etcd.view(), wanted=False)
+    other.keep(etcd.view(), wanted=True)
+    held += [one.held, other.held]
+    gateway.keys.pop(PATHS["lock"])
+    other.keep(etcd.view(), wanted=True)
+    assert [bool(revision) for revision in held] == [True, False, False, True]
+    assert other.held > held[-1]
+
+
+def test_a_failed_try_for_the_lock_is_followed_by_another(
+    etcd: Etcd, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a lease of its own: that of the first may have ended by then."""
+    lock = Lock("main", etcd)
+    view = etcd.view()
+
+    def timed_out(*_: Any) -> int:
+        raise EtcdError("timed out")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(etcd, "change", timed_out)
+        with pytest.raises(EtcdError):
+            lock.keep(view, wanted=True)
+    gateway.leases.clear()
+    lock.keep(etcd.view(), wanted=True)
+    assert lock.held
+
+
+class FakeMembers(Members):
+    """Members that answer what the test says."""
+
+    def __init__(self) -> None:
+        """Begin with a whole pair."""
+        self.said: dict[str, Answer | None] = dict(WELL.answers)
+
+    def begin(self) -> None:
+        """Need not ask."""
+
+    def answers(self, begun: float) -> dict[str, Answer | None]:  # noqa: ARG002 - as the real ones
+        """Return what was set."""
+        return dict(self.said)
+
+
+@pytest.fixture
+def witness(etcd: Etcd, tmp_path: Path) -> Witness:
+    """Return a witness of a whole pair, which has the lock and trusts the leader."""
+    report = Report("main", tmp_path / "status.json")
+    made = Witness("main", etcd, FakeMembers(), report, LIMITS, interval=0, hold_off=60)
+    for _ in range(5):
+        made.turn()
+    return made
+
+
+def status(witness: Witness) -> dict[str, Any]:
+    """Return what the status file says."""
+    content: dict[str, Any] = json.loads(witness.report.path.read_text("utf-8"))
+    return content
+
+
+def test_the_witness_acts_once_and_says_so(
+    witness: Witness, gateway: Gateway, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The leader's key goes, sync gets a new revision, and the journal has a line for each change and no more."""
+    assert status(witness)["acts"]
+    assert status(witness)["ready"]
+    assert isinstance(witness.members, FakeMembers)
+    witness.members.said["postgres-1"] = None
+    for _ in range(6):
+        witness.turn()
+    assert PATHS["leader"] not in gateway.keys
+    assert gateway.keys[PATHS["sync"]].modified == gateway.keys[PATHS["relief"]].modified
+    assert witness.report.last is not None
+    assert witness.report.last["outcome"] == "done"
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [
+        "postgres-1 is lost; it is relieved.",
+        "relieving postgres-1 in favour of postgres-2: done.",
+        "nobody holds the lease.",
+    ]
+    found = status(witness)
+    assert found["reason"] == "nobody holds the lease"
+    assert found["last"]["leader"] == "postgres-1"
+    assert not found["ready"]
+    assert PATHS["lock"] not in gateway.keys, "the lock is left to whoever sees the next pair whole"
+
+
+def test_a_change_in_between_is_respected(witness: Witness, gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sync key that was written after the look keeps the leader in place."""
+    assert isinstance(witness.members, FakeMembers)
+    witness.members.said["postgres-1"] = None
+    lease = witness.etcd.lease
+
+    def meanwhile(seconds: int) -> str:
+        sync = gateway.keys[PATHS["sync"]]
+        gateway.keys[PATHS["sync"]] = replace(sync, modified=gateway.revision)
+        return lease(seconds)
+
+    monkeypatch.setattr(witness.etcd, "lease", meanwhile)
+    for _ in range(3):
+        witness.turn()
+    assert PATHS["leader"] in gateway.keys
+    assert witness.report.last is not None
+    assert "changed in between" in witness.report.last["outcome"]
+
+
+def test_a_lost_answer_is_looked_up(witness: Witness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The transaction arrived and its answer did not: the note in etcd tells."""
+    assert isinstance(witness.members, FakeMembers)
+    witness.members.said["postgres-1"] = None
+    change = witness.etcd.change
+
+    def deaf(*arguments: Any) -> int:
+        change(*arguments)
+        raise EtcdError("timed out")
+
+    monkeypatch.setattr(witness.etcd, "change", deaf)
+    for _ in range(3):
+        witness.turn()
+    assert witness.report.last is not None
+    assert witness.report.last["outcome"] == "done"
+
+
+def test_the_run_ends_without_the_lock(
+    witness: Witness, gateway: Gateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Systemd hears that it is ready and alive, and the lock is free afterwards."""
+    address = str(tmp_path / "notify")
+    monkeypatch.setenv("NOTIFY_SOCKET", address)
+    turns = iter([False, False, True])
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(address)
+        witness.run(lambda: next(turns))
+        assert [listener.recv(100) for _ in range(2)] == [b"READY=1", b"WATCHDOG=1"]
+    assert PATHS["lock"] not in gateway.keys
+
+
+def test_the_journal_gets_notices(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """By the prefix that systemd understands."""
+    monkeypatch.setenv("JOURNAL_STREAM", "8:1")
+    service.say("Text.")
+    assert capsys.readouterr().out == "<5>Text.\n"
+
+
+def test_members_are_asked_at_the_same_time(tmp_path: Path) -> None:
+    """One that answers is read, whatever its status code; one that does not costs no more than the patience."""
+    said = {"role": "replica", "state": "running", "replication_state": "streaming", "xlog": {"received_location": 7}}
+    with serve(tmp_path, lambda _: (503, json.dumps(said).encode()), client_certificate=True) as server:
+        tls = ssl.create_default_context(cafile=str(server.certificate))
+        tls.load_cert_chain(server.certificate, server.key)
+        port = int(server.url.rpartition(":")[2])
+        members = Members({"postgres-1": "192.0.2.1", "postgres-2": "127.0.0.1"}, tls, 0.5, port)
+        begun = time.monotonic()
+        members.begin()
+        answers = members.answers(begun)
+        assert time.monotonic() - begun < 0.8
+    assert answers == {"postgres-1": None, "postgres-2": Answer(primary=False, streaming=True, received=7)}
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"<html>"])
+def test_nonsense_is_no_answer(body: bytes) -> None:
+    """Whatever else answers on that port says nothing about PostgreSQL."""
+    with pytest.raises(ValueError, match=r"not an object|Expecting value"):
+        read_answer(body)
