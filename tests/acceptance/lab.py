@@ -21,6 +21,9 @@ DIRECTORY = ROOT / ".lab" / NAME
 # The votes that the reference had; everything beyond them must be in the ledger.
 OPENING_VOTES = {1: 16, 2: 8, 3: 23, 4: 9, 5: 4, 6: 12, 7: 3, 8: 2}
 
+# Longer than a witness's hold-off after the last relief and the time that a new leader has to have led.
+READY_SECONDS = 120
+
 
 @cache
 def inventory() -> dict[str, Any]:
@@ -132,6 +135,26 @@ def primary() -> str:
 def standby() -> str:
     """Return a host that is standby."""
     return next(host for host in group("postgres") if host != primary())
+
+
+def witness(host: str) -> dict[str, Any]:
+    """Return what a witness says about itself."""
+    found: dict[str, Any] = json.loads(on(host).check_output("cat /run/patroni-witness/status.json"))
+    return found
+
+
+def witness_is_ready() -> bool:
+    """Say whether one witness would act now."""
+    return [witness(host)["ready"] for host in group("witness")].count(True) == 1
+
+
+def relieved(begun: float) -> list[str]:
+    """Return what the witnesses have written about relieving a leader since ``begun`` (seconds of the epoch)."""
+    lines: list[str] = []
+    for host in group("witness"):
+        said = run(host, "journalctl", "--unit=patroni-witness", f"--since=@{int(begun)}", "--output=cat").stdout
+        lines += [line for line in said.splitlines() if line.startswith("relieving ")]
+    return lines
 
 
 def choices(host: str) -> str:
