@@ -62,7 +62,7 @@ def test_a_lost_leader_is_relieved_after_three_looks() -> None:
         Compare("leader", "modified", 12),
         Compare("sync", "modified", 11),
         Compare("config", "modified", 4),
-        Compare("failover", "created", 0),
+        Compare("failover", "modified", 0),
         Compare("relief", "created", 0),
         Compare("lock", "created", 5),
     }
@@ -95,7 +95,7 @@ HOLDS = {
     "quorum commit": (seen(config=Key('{"synchronous_mode": "quorum"}', 4, 20)), "does not replicate synchronously"),
     "paused": (seen(config=Key('{"synchronous_mode": true, "pause": true}', 4, 20)), "paused"),
     "unreadable": (seen(config=Key("{", 4, 20)), "does not replicate synchronously"),
-    "switchover": (seen(failover=Key("{}", 20, 20)), "switchover"),
+    "switchover": (seen(failover=Key('{"leader": "postgres-1"}', 20, 20)), "switchover"),
     "hold-off": (seen(relief=Key("{}", 20, 20)), "only just now"),
     "standby taken out": (seen(sync=Key('{"leader":"postgres-1","sync_standby":null}', 3, 20)), "no standby"),
     "other leader's sync": (seen(sync=Key('{"leader":"x","sync_standby":"postgres-2"}', 3, 20)), "no standby"),
@@ -118,6 +118,14 @@ def test_what_forbids_to_act(case: str) -> None:
     assert verdict.relief is None
     assert verdict.held
     assert reason in verdict.reason
+
+
+def test_a_switchover_of_the_past_forbids_nothing() -> None:
+    """Patroni leaves an empty object behind; a switchover that begins later changes the key's revision."""
+    over = seen(failover=Key("{}", 7, 9))
+    verdict = after(over, over, over)
+    assert verdict.relief is not None
+    assert Compare("failover", "modified", 9) in verdict.relief.compares
 
 
 def test_a_standby_that_receives_shows_the_leader_alive() -> None:

@@ -205,7 +205,8 @@ def objection(view: View, memory: Memory, look: Look, *, settled: bool) -> str:
     objections = (
         (config.get("synchronous_mode") not in TRUE, "the cluster does not replicate synchronously"),
         (config.get("pause") in TRUE, "the cluster is paused for maintenance"),
-        (view.failover is not None, "a switchover is under way"),
+        # After a switchover Patroni leaves an empty object in the key.
+        (view.failover is not None and view.failover.value not in {"", "{}"}, "a switchover is under way"),
         (view.relief is not None, "a leader was relieved only just now"),
         (not settled, "it had led for too short a time"),
         (not standbys, "no standby is synchronous"),
@@ -255,11 +256,16 @@ def relieve(view: View, sight: Sight, note: str) -> Relief:
     """Return the transaction that removes the leader's key as it is in ``view``."""
     compares = [
         Compare(name, "modified", key.modified if key else 0)
-        for name, key in (("leader", view.leader), ("sync", view.sync), ("config", view.config))
+        for name, key in (
+            ("leader", view.leader),
+            ("sync", view.sync),
+            ("config", view.config),
+            ("failover", view.failover),
+        )
     ]
     compares += [
         Compare(name, "created", key.created if key else 0)
-        for name, key in (("failover", view.failover), ("relief", view.relief), ("lock", view.lock))
+        for name, key in (("relief", view.relief), ("lock", view.lock))
     ]
     changes = (
         # In this order: Patroni takes in a transaction change by change, and must never see the new revision of "sync"
