@@ -27,7 +27,7 @@ class Database:
     sslmode: str = "prefer"
     sslrootcert: str = ""
     connect_timeout: int = 2
-    conn_max_age: int = 0
+    idle_seconds: int = 0
 
     @classmethod
     def read(cls, table: object, where: str) -> Self:
@@ -41,8 +41,8 @@ class Database:
             raise ImproperlyConfigured(f"{where}.sslrootcert must be set for {database.sslmode}")
         if database.connect_timeout < SHORTEST_CONNECT_TIMEOUT:
             raise ImproperlyConfigured(f"{where}.connect_timeout must be at least {SHORTEST_CONNECT_TIMEOUT} seconds")
-        if database.conn_max_age < 0:
-            raise ImproperlyConfigured(f"{where}.conn_max_age must not be negative")
+        if database.idle_seconds < 0:
+            raise ImproperlyConfigured(f"{where}.idle_seconds must not be negative")
         return database
 
 

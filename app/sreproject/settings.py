@@ -68,8 +68,9 @@ def _database(alias: str) -> dict[str, Any]:
         "PASSWORD": database.password,
         "HOST": database.host,
         "PORT": database.port,
-        "CONN_MAX_AGE": database.conn_max_age,
-        "CONN_HEALTH_CHECKS": True,
+        # Given back after each request; how long it is kept for others then is up to our backend.
+        "CONN_MAX_AGE": 0,
+        "IDLE_SECONDS": database.idle_seconds,
         "OPTIONS": {key: value for key, value in options.items() if value},
     }
 

@@ -23,7 +23,7 @@ def test_a_good_file_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     conf = load(tmp_path, monkeypatch, GOOD)
     assert conf.vote_deadline_seconds == 10
     assert conf.databases["default"].connect_timeout == 2
-    assert conf.databases["failover1"].conn_max_age == 0
+    assert conf.databases["failover1"].idle_seconds == 0
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_a_good_file_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         ("port = 5432", 'port = 5432\nsslmode = "full"', "sslmode must be one of disable"),
         ("port = 5432", 'port = 5432\nsslmode = "verify-full"', "sslrootcert must be set"),
         ("port = 5432", "port = 5432\nconnect_timeout = 1", "must be at least 2 seconds"),
-        ("port = 5432", "port = 5432\nconn_max_age = -1", "must not be negative"),
+        ("port = 5432", "port = 5432\nidle_seconds = -1", "must not be negative"),
         ("[databases.default]", "[[databases.default]]", "databases.default must be a table"),
         ("secret_key =", "secret_key", "is not TOML"),
     ],

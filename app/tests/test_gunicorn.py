@@ -29,7 +29,7 @@ class Gunicorn:
         self.log = scratch / "log"
         name = connections["default"].settings_dict["NAME"]
         config = Path(os.environ["POLLS_CONFIG"]).read_text(encoding="utf-8")
-        config = config.replace('name = "polls"', f'name = "{name}"\nconn_max_age = 60')
+        config = config.replace('name = "polls"', f'name = "{name}"\nidle_seconds = 60')
         (scratch / "polls.toml").write_text(config, encoding="utf-8")
         fd = self.socket.fileno()
         with self.log.open("w", encoding="utf-8") as log:
