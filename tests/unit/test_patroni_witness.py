@@ -215,6 +215,11 @@ def test_a_standby_that_waits_for_the_leader_stays_in_sight() -> None:
     given_up = beside(AHEAD, replace(STANDBY, streaming=False))
     assert after(CUT_OFF, *[given_up] * 3).relief is not None
     assert after(*[replace(given_up, silent=False)] * 3, LOST, LOST, LOST).relief is not None
+    stopping = beside(Answer(primary=True, running=False), replace(STANDBY, streaming=False))
+    demoted = beside(Answer(primary=False), replace(STANDBY, streaming=False))
+    stepping_down = [*[replace(given_up, silent=False)] * 3, *[stopping] * 3, *[demoted] * 3]
+    assert after(*stepping_down[:-1]).relief is None
+    assert after(*stepping_down).relief is not None
     taken_out = replace(given_up, view=replace(WHOLE, sync=Key('{"leader":"postgres-1"}', 3, 20)))
     assert after(*[given_up] * 3, *[taken_out] * 5).relief is None
 

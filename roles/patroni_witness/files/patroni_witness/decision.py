@@ -228,10 +228,10 @@ def remember(memory: Memory, look: Look, limits: Limits) -> Memory:
     waiting = commits_wait(memory, sight, look)
     alone = waiting and without_etcd(look, answer.etcd_seen, seen_at)
     # The leader answers. A standby that only failed to answer stays in sight; one that is synchronous no more goes, and
-    # so does one that streams no more, unless commits wait for it.
+    # so does one that streams no more, unless commits wait for it or the leader is stopping.
     if look.view is not None:
         said = {name for name in sight.standbys if (one := look.answers.get(name)) and not one.streaming}
-        remaining = sight.standbys & synchronous(look.view) - (set() if waiting else said)
+        remaining = sight.standbys & synchronous(look.view) - (said if answer.running and not waiting else set())
         if not remaining:
             return Memory()
         sight = replace(sight, standbys=remaining)
