@@ -108,8 +108,8 @@ class Limits:
     # At which it led and all was well before. A primary that has just taken its lease back may not yet have read what
     # it has to go by.
     settled: int = 20
-    # At which it answered, cut off from etcd and standbys; 0 leaves such a leader to Patroni.
-    cut_off: int = 4
+    # At which it answered, cut off from etcd and standbys; 0 to wait until it steps down by itself.
+    cut_off: int = 0
 
 
 @dataclass(frozen=True)
