@@ -5,8 +5,9 @@ the view of etcd that it loaded before; the witness looks at one time and its tr
 ``explore`` takes every order of all steps. The names in brackets are the functions of Patroni that a step stands for.
 
 More happens here than in reality: nothing takes time, so that whatever may come in between does; the witness waits for
-one silent look instead of three; and its caution that safety does not need, such as looking whether the standby still
-receives, is not there.
+one look instead of three or four; and its caution that safety does not need, such as looking whether the standby still
+receives, is not there. With ``always`` it may take a leader that answers for one that is cut off from etcd and from its
+standby, whatever is true.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import NamedTuple
 from patroni_witness.decision import Answer, Compare, Delete, Key, Limits, Look, Memory, Relief, View, decide
 
 LOCK = Key("witness", 1, 1)
+LIMITS = Limits(misses=1, settled=1, cut_off=1)
 # Revisions up to this one are those of the beginning.
 START = 10
 
@@ -82,6 +84,16 @@ class State(NamedTuple):
 FAULTS = frozenset({"cut ab", "cut ae", "cut aw", "mend", "freeze", "thaw", "hold-off ends", "start anew"})
 
 
+def isolated(state: State) -> bool:
+    """Say whether a answers, and reaches neither etcd nor b."""
+    return not state.ab and not state.ae
+
+
+def always(state: State) -> bool:
+    """Let the witness be wrong in every way."""
+    return True
+
+
 class Rules(NamedTuple):
     """What may happen in an exploration, and which mistakes the witness makes."""
 
@@ -92,6 +104,8 @@ class Rules(NamedTuple):
     expiry: str = "never"
     # Whether the witness trusts a leader that has taken its lease and not yet read etcd anew.
     hasty: bool = False
+    # When the witness may take an answering leader for one that is cut off from etcd and from its standby.
+    alarm: Callable[[State], bool] = always
     # Changes what the witness sees before it decides, and what it sends.
     doctor: Callable[[View], View] = lambda view: view
     spoil: Callable[[Relief], Relief] = lambda relief: relief
@@ -299,12 +313,17 @@ def steps_of_witness(state: State, rules: Rules) -> Iterator[Step]:
     if state.a_at == "reload" and not rules.hasty:
         # Limits.settled is many times as long as this takes.
         return
-    a = Answer(primary=state.a_primary) if state.aw and not state.a_frozen else None
-    b = Answer(primary=state.b_primary, streaming=replicating(state))
-    look = Look(rules.doctor(view_of(state)), {"a": a, "b": b})
-    memory, verdict = decide(state.memory, look, Limits(misses=1, settled=1), held_lock=LOCK.created)
-    sent = (*state.sent, rules.spoil(verdict.relief)) if verdict.relief else state.sent
-    yield "the witness looks", state._replace(memory=memory, sent=sent)
+    heard = state.aw and not state.a_frozen
+    b = Answer(primary=state.b_primary, streaming=replicating(state), received=1)
+    for alarm in (False, True) if heard and state.a_primary and rules.alarm(state) else (False,):
+        a = Answer(primary=state.a_primary, written=2 if alarm else 1) if heard else None
+        look = Look(rules.doctor(view_of(state)), {"a": a, "b": b}, silent=alarm)
+        memory, verdict = decide(state.memory, look, LIMITS, held_lock=LOCK.created)
+        # With limits of one look, what was counted before decides nothing.
+        memory = replace(memory, misses=0, waiting=False, cut_off=0)
+        sent = (*state.sent, rules.spoil(verdict.relief)) if verdict.relief else state.sent
+        label = "the witness takes a for cut off" if alarm else "the witness looks"
+        yield label, state._replace(memory=memory, sent=sent)
     if "start anew" in rules.faults:
         yield "the witness starts anew", state._replace(memory=Memory())
 

@@ -8,6 +8,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
+from concurrent.futures import wait
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -42,7 +43,7 @@ PRIMARY = Answer(primary=True)
 STANDBY = Answer(primary=False, streaming=True, received=100)
 WELL = Look(WHOLE, {"postgres-1": PRIMARY, "postgres-2": STANDBY})
 LOST = Look(WHOLE, {"postgres-1": None, "postgres-2": STANDBY})
-LIMITS = Limits(misses=3, settled=4)
+LIMITS = Limits(misses=3, settled=4, cut_off=4)
 
 
 def after(*looks: Look, held: int = LOCK.created) -> Verdict:
@@ -164,6 +165,115 @@ def test_a_leader_elected_anew_has_to_be_seen_anew() -> None:
     assert after(*[young] * 4, again, again, again).relief is not None
 
 
+AHEAD = replace(PRIMARY, written=101)
+CUT_OFF = replace(WELL, answers={"postgres-1": AHEAD, "postgres-2": STANDBY}, silent=True)
+
+
+def test_a_leader_cut_off_from_etcd_and_standby_is_relieved_after_four_looks() -> None:
+    """Though it answers as primary, since no commit can end; and the reason is told."""
+    assert after(*[CUT_OFF] * 3).relief is None
+    verdict = after(*[CUT_OFF] * 4)
+    assert verdict.reason == (
+        "postgres-1 is lost: it does not reach etcd, and its standby receives nothing; it is relieved"
+    )
+    assert verdict.relief == after(LOST, LOST, LOST).relief
+
+
+def beside(leader: Answer | None, standby: Answer | None) -> Look:
+    """Return a look at a leader whose etcd member is silent."""
+    return replace(CUT_OFF, answers={"postgres-1": leader, "postgres-2": standby})
+
+
+SOUND = {
+    "its etcd member answers": replace(CUT_OFF, silent=False),
+    "its etcd member was not asked": replace(CUT_OFF, silent=None),
+    "nothing is written": beside(PRIMARY, STANDBY),
+    "the standby has everything": beside(AHEAD, replace(STANDBY, received=101)),
+    "the standby is frozen": beside(AHEAD, None),
+    "the standby's PostgreSQL does not answer": beside(AHEAD, Answer(primary=False, running=False)),
+}
+
+
+@pytest.mark.parametrize("case", SOUND)
+def test_one_look_that_does_not_fit_is_enough_to_begin_anew(case: str) -> None:
+    """All of it has to be seen, each time: commits wait, the standby answers, the leader does not reach etcd."""
+    assert after(*[SOUND[case]] * 9).relief is None
+    assert after(*[CUT_OFF] * 3, SOUND[case], *[CUT_OFF] * 3).relief is None
+
+
+def test_a_standby_that_moves_is_no_reason() -> None:
+    """A leader that writes a lot is always ahead."""
+    moving = [beside(replace(PRIMARY, written=500), replace(STANDBY, received=100 + turn)) for turn in range(1, 9)]
+    assert after(*moving).relief is None
+
+
+def test_every_standby_that_streams_has_to_receive_nothing() -> None:
+    """The leader waits for each of two; while one has everything the leader is left as it is."""
+    view = replace(WHOLE, sync=Key('{"leader":"postgres-1","sync_standby":"postgres-2,postgres-3"}', 3, 11))
+    for third, relieved in ((STANDBY, True), (None, True), (replace(STANDBY, received=101), False)):
+        whole = Look(view, {**WELL.answers, "postgres-3": STANDBY})
+        memory, verdict = Memory(), Verdict("")
+        for look in [whole] * 4 + [Look(view, {**CUT_OFF.answers, "postgres-3": third}, silent=True)] * 5:
+            memory, verdict = decide(memory, look, LIMITS, held_lock=LOCK.created)
+        assert (verdict.relief is not None) == relieved
+
+
+def test_a_standby_that_waits_for_the_leader_stays_in_sight() -> None:
+    """It gives up streaming after a while; that alone takes it out of sight only where the leader has gone on."""
+    given_up = beside(AHEAD, replace(STANDBY, streaming=False))
+    assert after(CUT_OFF, *[given_up] * 3).relief is not None
+    assert after(*[replace(given_up, silent=False)] * 3, LOST, LOST, LOST).relief is not None
+    stopping = beside(Answer(primary=True, running=False), replace(STANDBY, streaming=False))
+    demoted = beside(Answer(primary=False), replace(STANDBY, streaming=False))
+    stepping_down = [*[replace(given_up, silent=False)] * 3, *[stopping] * 3, *[demoted] * 3]
+    assert after(*stepping_down[:-1]).relief is None
+    assert after(*stepping_down).relief is not None
+    taken_out = replace(given_up, view=replace(WHOLE, sync=Key('{"leader":"postgres-1"}', 3, 20)))
+    assert after(*[given_up] * 3, *[taken_out] * 5).relief is None
+
+
+def test_it_can_be_left_to_patroni() -> None:
+    """With a limit of 0 an answering leader is never relieved."""
+    memory = Memory()
+    for look in [WELL] * 4 + [CUT_OFF] * 9:
+        memory, verdict = decide(memory, look, replace(LIMITS, cut_off=0), held_lock=LOCK.created)
+        assert not verdict.held
+        assert verdict.relief is None
+
+
+@pytest.mark.parametrize("case", HOLDS)
+def test_what_forbids_to_act_on_a_leader_that_answers(case: str) -> None:
+    """The same as with one that does not; what concerns its standby makes it no such case."""
+    look, _ = HOLDS[case]
+    standby = look.answers["postgres-2"]
+    verdict = after(*[replace(look, answers={"postgres-1": AHEAD, "postgres-2": standby}, silent=True)] * 6)
+    assert verdict.relief is None
+
+
+def without_member(seconds: float, etcd_seen: int) -> Look:
+    """Return a look at a leader on whose host is no etcd member, some time after the first."""
+    return replace(beside(replace(AHEAD, etcd_seen=etcd_seen), STANDBY), silent=None, at=1000 + seconds)
+
+
+@pytest.mark.parametrize(
+    ("config", "patience"),
+    [('{"synchronous_mode": true, "loop_wait": 5}', 8), ('{"synchronous_mode": true}', 13)],
+)
+def test_without_an_etcd_member_the_leader_itself_tells(config: str, patience: int) -> None:
+    """Its time of the last reading has to stay the same for a loop and three seconds; its clock may be any."""
+
+    def relieved(*looks: Look) -> bool:
+        view = replace(WHOLE, config=Key(config, 4, 4))
+        return after(*(replace(look, view=look.view and view) for look in looks)).relief is not None
+
+    waiting = [without_member(second / 2, 77) for second in range(2 * patience + 5)]
+    assert not relieved(*waiting[:-1])
+    assert relieved(*waiting)
+    assert not relieved(*(replace(look, view=None) for look in waiting[:-1]), waiting[-1])
+    assert not relieved(*(without_member(second, 77 + second // 5) for second in range(40)))
+    assert not relieved(*(without_member(second, 0) for second in range(40))), "one that does not tell"
+
+
 def test_without_a_leader_there_is_nothing_to_do() -> None:
     """The standbys race for the lease by themselves."""
     look = Look(replace(WHOLE, leader=None), LOST.answers)
@@ -283,7 +393,7 @@ def etcd(gateway: Gateway, tmp_path: Path) -> Iterator[Etcd]:
         mute = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         tls = ssl.create_default_context(cafile=str(server.certificate))
         tls.load_cert_chain(server.certificate, server.key)
-        urls = [f"https://127.0.0.1:{mute.getsockname()[1]}", server.url]
+        urls = [f"https://localhost:{mute.getsockname()[1]}", server.url]
         endpoints = [Endpoint(url, tls, "patroni_witness", tmp_path / "password", 1.0) for url in urls]
         yield Etcd(endpoints, PATHS, 1.0)
         for endpoint in endpoints:
@@ -381,6 +491,8 @@ class FakeMembers(Members):
     def __init__(self) -> None:
         """Begin with a whole pair."""
         self.said: dict[str, Answer | None] = dict(WELL.answers)
+        # Of no etcd member.
+        self.addresses = {"postgres-1": "192.0.2.12", "postgres-2": "192.0.2.13"}
 
     def begin(self) -> None:
         """Need not ask."""
@@ -431,6 +543,69 @@ def test_the_witness_acts_once_and_says_so(
     assert found["last"]["leader"] == "postgres-1"
     assert not found["ready"]
     assert PATHS["lock"] not in gateway.keys, "the lock is left to whoever sees the next pair whole"
+
+
+def paused(witness: Witness) -> None:
+    """Look once, and pause until the probe is answered or, if it is not, for a moment."""
+    witness.turn()
+    if witness.etcd.probed is not None:
+        wait([witness.etcd.probed], 0.2)
+
+
+def suspected(witness: Witness, etcd_host: str | None) -> None:
+    """Let the leader be one whose commits wait, on the host of an etcd member."""
+    assert isinstance(witness.members, FakeMembers)
+    witness.members.addresses = {"postgres-1": str(etcd_host)}
+    witness.members.said["postgres-1"] = AHEAD
+
+
+def test_the_etcd_member_of_a_leader_whose_commits_wait_is_asked(witness: Witness) -> None:
+    """Only then; and one that answers keeps the leader in place."""
+    paused(witness)
+    assert witness.etcd.silent() is None
+    suspected(witness, next(one.host for one in witness.etcd.endpoints if one.token))
+    for _ in range(6):
+        paused(witness)
+        assert witness.etcd.silent() is False
+    assert witness.report.last is None
+
+
+def test_a_silent_etcd_member_is_not_waited_for(witness: Witness) -> None:
+    """The looks take no longer than others, and the leader is relieved; then the member is left alone."""
+    suspected(witness, next(one.host for one in witness.etcd.endpoints if not one.token))
+    for _ in range(5):
+        assert witness.report.last is None
+        begun = time.monotonic()
+        witness.turn()
+        assert time.monotonic() - begun < 0.5
+    assert witness.report.last is not None
+    assert witness.report.last["outcome"] == "done"
+    assert "does not reach etcd, and its standby receives nothing" in status(witness)["reason"]
+    witness.turn()
+    witness.turn()
+    assert witness.etcd.silent() is None
+
+
+def test_a_refusal_of_an_etcd_member_without_majority_is_no_answer(
+    witness: Witness, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says so, instead of what it had in its own store; and is asked again, since that may pass."""
+    well = next(one.host for one in witness.etcd.endpoints if one.token)
+
+    def no_majority(_: Any) -> dict[str, Any]:
+        raise LookupError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(gateway, "kv_txn", no_majority)
+        witness.etcd.probe(well)
+        assert witness.etcd.probed is not None
+        wait([witness.etcd.probed])
+        assert witness.etcd.silent() is True
+    witness.etcd.probe(well)
+    wait([witness.etcd.probed])
+    assert witness.etcd.silent() is False
+    witness.etcd.probe("192.0.2.99")
+    assert witness.etcd.silent() is None, "there is none on that host"
 
 
 def test_a_change_in_between_is_respected(witness: Witness, gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -503,6 +678,12 @@ def test_members_are_asked_at_the_same_time(tmp_path: Path) -> None:
         answers = members.answers(begun)
         assert time.monotonic() - begun < 0.8
     assert answers == {"postgres-1": None, "postgres-2": Answer(primary=False, streaming=True, received=7)}
+
+
+def test_a_primary_says_how_far_it_has_written_and_when_it_read_etcd() -> None:
+    """As Patroni 4.1 puts it."""
+    said = {"state": "running", "role": "primary", "xlog": {"location": 9}, "dcs_last_seen": 1700000000}
+    assert read_answer(json.dumps(said).encode()) == Answer(primary=True, written=9, etcd_seen=1700000000)
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"<html>"])

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from patroni_witness.decision import Relief, View
-from tests.unit.patroni_model import FAULTS, Rules, explore
+from tests.unit.patroni_model import FAULTS, Rules, explore, isolated
 
 LIMIT = 200_000
 
@@ -18,10 +18,11 @@ LIMIT = 200_000
     "rules",
     [
         Rules(),
+        Rules(faults=frozenset({"cut ab", "cut ae", "mend", "hold-off ends"}), alarm=isolated),
         Rules(faults=FAULTS - {"mend", "start anew"}, expiry="between rounds"),
         Rules(faults=frozenset({"cut ab", "cut aw", "freeze", "thaw", "hold-off ends"}), witnesses=2),
     ],
-    ids=["every fault", "leases that end", "two witnesses at once"],
+    ids=["every fault", "leaders relieved where they are cut off", "leases that end", "two witnesses at once"],
 )
 def test_no_acknowledged_vote_is_lost(rules: Rules) -> None:
     """However the old primary is frozen and cut off: one member acknowledges, and the promoted one has every vote."""
@@ -59,6 +60,12 @@ MISTAKES = {
     ),
     "acts while no standby is synchronous": Rules(doctor=pretend_synchronous),
     "trusts a leader that has only just led": Rules(hasty=True),
+    "does not write sync anew and relieves a leader that answers": Rules(
+        spoil=spoil_changes("leader", "relief"), faults=frozenset({"cut ab"})
+    ),
+    "does not write sync anew and relieves a leader that is cut off": Rules(
+        spoil=spoil_changes("leader", "relief"), faults=frozenset({"cut ab", "cut ae", "mend"}), alarm=isolated
+    ),
 }
 
 

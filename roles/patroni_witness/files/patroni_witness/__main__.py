@@ -29,7 +29,7 @@ def main(path: str) -> int:
         etcd=Etcd(endpoints, settings["keys"], timeout),
         members=Members(settings["members"], tls, timeout),
         report=Report(settings["name"], Path(settings["status_file"])),
-        limits=Limits(misses=int(settings["misses"]), settled=int(settings["settled"])),
+        limits=Limits(**{name: int(settings[name]) for name in Limits.__dataclass_fields__}),
         interval=float(settings["interval"]),
         hold_off=int(settings["hold_off"]),
     )

@@ -14,6 +14,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 TRUE = (True, "true", "on", "yes", "1")
+# Patroni reads etcd every ``loop_wait`` seconds, of which this is its default; it may be late by this many.
+LOOP_WAIT = 10
+LATE = 3
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,11 @@ class Answer:
     primary: bool
     running: bool = True
     streaming: bool = False
-    # Position up to which it has received the primary's log.
+    # Position up to which it has received the primary's log; and, of a primary, up to which it has written it.
     received: int = 0
+    written: int = 0
+    # When it last read etcd, in seconds of its own clock.
+    etcd_seen: int = 0
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,10 @@ class Look:
 
     view: View | None
     answers: Mapping[str, Answer | None]
+    # Whether the etcd member on the leader's host was asked and has not answered; None when none was asked.
+    silent: bool | None = None
+    # When, in seconds of any clock that only goes on.
+    at: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -81,6 +91,12 @@ class Memory:
     receiving: bool = False
     # Looks at which all was well under this leader.
     settled: int = 0
+    # Whether commits waited at the last look, and the looks in a row at which the leader was cut off from etcd as well.
+    waiting: bool = False
+    cut_off: int = 0
+    # What the leader said of its last reading of etcd, and when it first said so.
+    etcd_seen: int = 0
+    etcd_seen_at: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -92,6 +108,8 @@ class Limits:
     # At which it led and all was well before. A primary that has just taken its lease back may not yet have read what
     # it has to go by.
     settled: int = 20
+    # At which it answered, cut off from etcd and standbys; 0 to wait until it steps down by itself.
+    cut_off: int = 0
 
 
 @dataclass(frozen=True)
@@ -168,6 +186,25 @@ def sighted(view: View, look: Look) -> Sight | None:
     return Sight(view.leader.value, view.leader.created, frozenset(well))
 
 
+def commits_wait(memory: Memory, sight: Sight, look: Look) -> bool:
+    """Say whether the leader has written what nobody receives: all standbys answer, and none has moved."""
+    leader = look.answers.get(sight.leader)
+    standbys = [look.answers.get(name) for name in sight.standbys]
+    behind = [one.received for one in standbys if one and one.running and leader and 0 < one.received < leader.written]
+    return len(behind) == len(standbys) and sum(behind) == memory.received
+
+
+def without_etcd(look: Look, etcd_seen: int, etcd_seen_at: float) -> bool:
+    """Say whether the leader is cut off from etcd: by the member on its host, else by what it says itself.
+
+    What it says is not held against any clock but the witness's own: it has to stay the same for too long.
+    """
+    if look.silent is not None:
+        return look.silent
+    loop_wait = parse(look.view.config).get("loop_wait", LOOP_WAIT) if look.view else None
+    return isinstance(loop_wait, int) and etcd_seen > 0 and look.at - etcd_seen_at > loop_wait + LATE
+
+
 def remember(memory: Memory, look: Look, limits: Limits) -> Memory:
     """Return what to remember after a look; nothing is counted further than ``limits``."""
     sight, settled = memory.sight, memory.settled
@@ -176,7 +213,7 @@ def remember(memory: Memory, look: Look, limits: Limits) -> Memory:
         leader = look.view.leader
         if sight and (leader is None or (leader.value, leader.created) != (sight.leader, sight.term)):
             # Gone, or elected anew: that one has to be seen first.
-            sight, settled = None, 0
+            memory, sight, settled = Memory(), None, 0
         if now is not None:
             sight, settled = now, min(settled + 1, limits.settled)
     if sight is None:
@@ -187,14 +224,26 @@ def remember(memory: Memory, look: Look, limits: Limits) -> Memory:
     if answer is None or not answer.primary:
         misses = min(memory.misses + 1, limits.misses)
         return Memory(sight, misses, received, received > memory.received, settled)
-    # The leader is well. A standby that only failed to answer stays in sight; one that is synchronous no more goes.
+    seen_at = memory.etcd_seen_at if answer.etcd_seen == memory.etcd_seen else look.at
+    waiting = commits_wait(memory, sight, look)
+    alone = waiting and without_etcd(look, answer.etcd_seen, seen_at)
+    # The leader answers. A standby that only failed to answer stays in sight; one that is synchronous no more goes, and
+    # so does one that streams no more, unless commits wait for it or the leader is stopping.
     if look.view is not None:
         said = {name for name in sight.standbys if (one := look.answers.get(name)) and not one.streaming}
-        remaining = sight.standbys & synchronous(look.view) - said
+        remaining = sight.standbys & synchronous(look.view) - (said if answer.running and not waiting else set())
         if not remaining:
             return Memory()
         sight = replace(sight, standbys=remaining)
-    return Memory(sight, 0, received, settled=settled)
+    return Memory(
+        sight,
+        received=received,
+        settled=settled,
+        waiting=waiting,
+        cut_off=min(memory.cut_off + 1, limits.cut_off) if alone else 0,
+        etcd_seen=answer.etcd_seen,
+        etcd_seen_at=seen_at,
+    )
 
 
 def objection(view: View, memory: Memory, look: Look, *, settled: bool) -> str:
@@ -237,7 +286,9 @@ def decide(memory: Memory, look: Look, limits: Limits, *, held_lock: int, note: 
 def judge(memory: Memory, look: Look, limits: Limits, *, held_lock: int, note: str) -> Verdict:
     """Say what follows from what is remembered and seen."""
     view, sight = look.view, memory.sight
-    lost = sight is not None and memory.misses >= limits.misses
+    cut_off = 0 < limits.cut_off <= memory.cut_off
+    lost = sight is not None and (cut_off or memory.misses >= limits.misses)
+    how = "is lost: it does not reach etcd, and its standby receives nothing" if cut_off else "is lost"
     if view is None:
         return Verdict("etcd does not answer with a majority", held=lost)
     if view.leader is None or sight is None:
@@ -246,10 +297,10 @@ def judge(memory: Memory, look: Look, limits: Limits, *, held_lock: int, note: s
     if not lost:
         return Verdict(f"{sight.leader} and its synchronous standby {', '.join(sorted(sight.standbys))} are well")
     if view.lock is None or view.lock.created != held_lock:
-        return Verdict(f"{sight.leader} is lost; acting is up to another witness", held=True)
+        return Verdict(f"{sight.leader} {how}; acting is up to another witness", held=True)
     if why := objection(view, memory, look, settled=memory.settled >= limits.settled):
-        return Verdict(f"{sight.leader} is lost; nothing is done: {why}", held=True)
-    return Verdict(f"{sight.leader} is lost; it is relieved", relief=relieve(view, sight, note))
+        return Verdict(f"{sight.leader} {how}; nothing is done: {why}", held=True)
+    return Verdict(f"{sight.leader} {how}; it is relieved", relief=relieve(view, sight, note))
 
 
 def relieve(view: View, sight: Sight, note: str) -> Relief:

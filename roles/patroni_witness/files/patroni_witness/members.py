@@ -20,11 +20,14 @@ def read_answer(body: bytes) -> Answer:
     if not isinstance(status, dict):
         raise ValueError("not an object")  # noqa: TRY004 - like a text that is no JSON
     log = status.get("xlog")
+    positions = log if isinstance(log, dict) else {}
     return Answer(
         primary=status.get("role") in {"primary", "master"},
         running=status.get("state") == "running",
         streaming=status.get("replication_state") == "streaming",
-        received=int(log.get("received_location") or 0) if isinstance(log, dict) else 0,
+        received=int(positions.get("received_location") or 0),
+        written=int(positions.get("location") or 0),
+        etcd_seen=int(status.get("dcs_last_seen") or 0),
     )
 
 

@@ -147,7 +147,8 @@ class Witness:
             view = self.etcd.view()
         except EtcdError:
             view = None
-        return Look(view, self.members.answers(begun))
+        answers = self.members.answers(begun)
+        return Look(view, answers, self.etcd.silent(), begun)
 
     def turn(self) -> None:
         """Look once, and do what follows from it."""
@@ -161,6 +162,13 @@ class Witness:
         elif look.view is not None:
             with contextlib.suppress(EtcdError):
                 self.lock.keep(look.view, wanted=self.memory.sight is not None)
+        # In the pause, so that no look waits for it.
+        self.etcd.probe(self.suspect())
+
+    def suspect(self) -> str | None:
+        """Return the address of a leader that may be cut off from etcd, since nobody receives what it writes."""
+        sight = self.memory.sight if self.memory.waiting and self.limits.cut_off else None
+        return self.members.addresses.get(sight.leader) if sight else None
 
     def act(self, relief: Relief, note: str) -> str:
         """Ask etcd for the transaction; return how it ended."""
