@@ -51,7 +51,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     @property
     def _shared(self) -> Shared:
-        return self.by_alias.setdefault(self.alias, Shared())
+        return self.by_alias.get(self.alias) or self.by_alias.setdefault(self.alias, Shared())
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Connection:
         """Take a connection, or make one.
