@@ -118,10 +118,11 @@ def members(ask: str | None = None) -> list[dict[str, Any]]:
     return listing
 
 
-def is_whole() -> bool:
+def is_whole(ask: str | None = None) -> bool:
     """Say whether one primary runs and all others stream from it, one of them synchronously."""
-    state = {(member["Role"], member["State"]) for member in members()}
-    return len(members()) == len(group("postgres")) and state == {
+    listing = members(ask)
+    state = {(member["Role"], member["State"]) for member in listing}
+    return len(listing) == len(group("postgres")) and state == {
         ("Leader", "running"),
         ("Sync Standby", "streaming"),
     }

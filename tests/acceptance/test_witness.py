@@ -45,12 +45,7 @@ def lose_the_primary() -> tuple[str, load.Stream]:
 
 def assert_nothing_lost(new: str, votes: load.Stream) -> None:
     """Wait until the pair is whole, then look for every acknowledged vote in every database."""
-
-    def whole() -> bool:
-        listing = {(member["Role"], member["State"]) for member in lab.members(new)}
-        return listing == {("Leader", "running"), ("Sync Standby", "streaming")}
-
-    lab.wait_until("a whole cluster", whole, REJOIN_SECONDS)
+    lab.wait_until("a whole cluster", lambda: lab.is_whole(new), REJOIN_SECONDS)
     lab.wait_until("the same choices in every database", lab.same_everywhere, 10)
     acknowledged = {vote.token for vote in votes.outcomes if vote.status == 302}
     assert acknowledged
