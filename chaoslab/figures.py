@@ -73,7 +73,7 @@ def quantiles(waits: Iterable[float]) -> dict[str, float]:
 class Split:
     """What an outage was made of; each stage in seconds, in this order.
 
-    to_gone: from the last acknowledged vote until the primary was seen not to be it any more.
+    to_gone: from the last acknowledged vote until the primary was seen not to be it any more, or another in its place.
     to_elected: from then until a node was seen with the leader's lease: detection and election.
     to_promoted: from then until that node was seen as primary: promotion.
     to_vote: from then until the next acknowledged vote: routing and the first vote.
@@ -93,10 +93,11 @@ def split(gap: Gap, samples: Sequence[Sample]) -> Split | None:
     """
     leader = next((one.node for one in reversed(samples) if one.answered <= gap.begin and one.writable), None)
     inside = [one for one in samples if gap.begin < one.answered <= gap.end + STALE_SECONDS]
-    gone = next((one for one in inside if one.node == leader and not one.writable), None)
+    # Cut off, it may believe in its lease for longer than the other needs to take over.
+    gone = next((one for one in inside if (one.lease if one.node != leader else not one.writable)), None)
     if gap.is_open or gone is None or gone.asked > gap.end:
         return None
-    later = [one for one in inside if one.answered >= gone.answered]
+    later = [one for one in inside if one.answered >= gone.answered and (gone.node == leader or one.node != leader)]
     elected = next((one for one in later if one.lease), None)
     promoted = next((one for one in later if one.writable), None)
     if elected is None or promoted is None:

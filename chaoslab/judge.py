@@ -249,8 +249,8 @@ def _notes(evidence: Evidence, found: Mapping[str, Any], ledger: Check) -> Itera
         )
     if stale := found["cluster"]["stale_primary"]:
         yield (
-            f"A database that had been frozen believed in its old lease for a moment after it woke ({stale} samples). "
-            "It could not confirm votes then."
+            f"A database that had been frozen or cut off went on believing in its old lease for a while ({stale} "
+            "samples). It could not confirm votes then: that needs the standby that had taken over."
         )
     if foreign := len(ledger.union("foreign")):
         yield f"{foreign} votes were cast by somebody else meanwhile; the tally has them."

@@ -35,6 +35,8 @@ IDENTITY = Path("/etc/ssl/site")
 # A node that was silent for this long may have been frozen, and is given GRACE_SECONDS to notice what it missed.
 SILENCE_SECONDS = 1.0
 GRACE_SECONDS = 2.0
+# A primary that has lost sight of everything has to step down before the lease that it had would have ended.
+LEASE_SECONDS = 20.0
 REMEMBERED = 64
 
 
@@ -63,7 +65,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Finding:
-    """Two nodes writable at the same time: a violation, or the stale belief of one that had been frozen."""
+    """Two nodes writable at the same time: a violation, or the stale belief of one that can confirm nothing."""
 
     time: float
     kind: str
@@ -78,9 +80,10 @@ class Watch:
     a sandwich: one node answered "writable" before the other was asked and again after the other had answered, with no
     other answer between, while the other answered "writable", too.
 
-    One case is no violation but the known price of a lease: a primary that was frozen wakes up and believes for a
-    moment in its old lease. It cannot confirm a vote, since its standby has left it. It is told by its silence just
-    before and by its older timeline, and is reported as "stale" for GRACE_SECONDS, after that as a violation.
+    One case is no violation but the known price of a lease: a primary that was frozen or cut off believes for a while
+    in its old lease. It cannot confirm a vote, since that needs the very standby that has taken over. It is told by its
+    older timeline and by its silence just before, or by having named the other as its synchronous standby to the
+    last; and is reported as "stale", after GRACE_SECONDS or LEASE_SECONDS as a violation.
     """
 
     def __init__(self) -> None:
@@ -89,6 +92,8 @@ class Watch:
         self._writable: dict[str, deque[Sample]] = {}
         self._heard: dict[str, float] = {}
         self._back: dict[str, float] = {}
+        self._reign: dict[str, float] = {}
+        self._named: dict[str, dict[str, str]] = {}
 
     def feed(self, sample: Sample) -> Finding | None:
         """Take the next sample, in the order of answers; return what it proves."""
@@ -99,7 +104,12 @@ class Watch:
             self._heard[sample.node] = sample.answered
         if not sample.writable:
             self._since.pop(sample.node, None)
+            if sample.error is None:
+                self._reign.pop(sample.node, None)
             return None
+        self._reign.setdefault(sample.node, sample.answered)
+        if sample.standbys:
+            self._named[sample.node] = sample.standbys
         self._since.setdefault(sample.node, sample.answered)
         self._writable.setdefault(sample.node, deque(maxlen=REMEMBERED)).append(sample)
         for other, seen in self._writable.items():
@@ -111,9 +121,12 @@ class Watch:
 
     def _finding(self, sample: Sample, witness: Sample) -> Finding:
         """Tell a violation from a stale belief."""
-        older = min((sample, witness), key=lambda one: one.timeline or 0)
+        older, newer = sorted((sample, witness), key=lambda one: one.timeline or 0)
         awake = sample.answered - self._back.get(older.node, float("-inf"))
-        stale = sample.timeline != witness.timeline and awake <= GRACE_SECONDS
+        bound = self._named.get(older.node, {}).get(newer.node) == "sync"
+        reign = sample.answered - self._reign.get(newer.node, float("-inf"))
+        harmless = awake <= GRACE_SECONDS or (bound and reign <= LEASE_SECONDS)
+        stale = sample.timeline != witness.timeline and harmless
         # What was proved once is not proved again by the same witnesses.
         self._writable[witness.node].clear()
         self._since[sample.node] = sample.answered

@@ -20,7 +20,9 @@ from typing import NamedTuple
 from patroni_witness.decision import Answer, Compare, Delete, Key, Limits, Look, Memory, Relief, View, decide
 
 LOCK = Key("witness", 1, 1)
-LIMITS = Limits(misses=1, settled=1, cut_off=1)
+LIMITS = Limits(misses=1, settled=1)
+# In seconds, longer than any loop.
+LONG = 99.0
 # Revisions up to this one are those of the beginning.
 START = 10
 
@@ -278,6 +280,7 @@ def view_of(state: State) -> View:
         sync=Key(value, 3, state.sync.modified),
         config=Key('{"synchronous_mode": true}', 1, 1),
         relief=Key("", state.relief, state.relief) if state.relief else None,
+        status=Key('{"optime": 1}', 4, 4),
         lock=LOCK,
     )
 
@@ -317,10 +320,11 @@ def steps_of_witness(state: State, rules: Rules) -> Iterator[Step]:
     b = Answer(primary=state.b_primary, streaming=replicating(state), received=1)
     for alarm in (False, True) if heard and state.a_primary and rules.alarm(state) else (False,):
         a = Answer(primary=state.a_primary, written=2 if alarm else 1) if heard else None
-        look = Look(rules.doctor(view_of(state)), {"a": a, "b": b}, silent=alarm)
-        memory, verdict = decide(state.memory, look, LIMITS, held_lock=LOCK.created)
-        # With limits of one look, what was counted before decides nothing.
-        memory = replace(memory, misses=0, waiting=False, cut_off=0)
+        look = Look(rules.doctor(view_of(state)), {"a": a, "b": b})
+        # With limits of one look, what was counted before decides nothing: for an alarm it has always been long enough.
+        memory = replace(state.memory, untold=2 if alarm else 0, untold_seconds=LONG)
+        memory, verdict = decide(memory, look, LIMITS, held_lock=LOCK.created)
+        memory = replace(memory, misses=0, waiting=0, untold=0, untold_seconds=0.0)
         sent = (*state.sent, rules.spoil(verdict.relief)) if verdict.relief else state.sent
         label = "the witness takes a for cut off" if alarm else "the witness looks"
         yield label, state._replace(memory=memory, sent=sent)

@@ -200,6 +200,20 @@ def test_a_thawed_primary_is_stale_and_only_for_a_moment() -> None:
     assert {one.kind for one in found if one.time > 22.5} == {"violation"}
 
 
+@pytest.mark.parametrize(("named", "kinds"), [("sync", {"stale"}), ("async", {"violation"})])
+def test_a_primary_that_needs_the_new_one_to_confirm_is_stale(named: str, kinds: set[str]) -> None:
+    """Cut off, it names the other as its synchronous standby to the last; for as long as a lease lasts."""
+    samples = []
+    for tick in range(200):
+        time = tick / 5
+        standbys = {"standbys": {"b": named}} if time < 12 else {}
+        samples.append(sample("a", time, **PRIMARY, timeline=1, **standbys))
+        samples.append(sample("b", time, **(PRIMARY | {"timeline": 2} if time >= 10 else STANDBY)))
+    found = figures.findings(samples)
+    assert {one.kind for one in found if one.time < 30} == kinds
+    assert {one.kind for one in found if one.time > 30.5} == {"violation"}
+
+
 @given(st.binary(max_size=50))
 def test_any_answer_becomes_a_sample(body: bytes) -> None:
     """A node that talks nonsense does not end the sampling."""

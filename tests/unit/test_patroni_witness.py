@@ -8,7 +8,6 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
-from concurrent.futures import wait
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,21 @@ from typing import Any
 import pytest
 
 from patroni_witness import service
-from patroni_witness.decision import Answer, Compare, Delete, Key, Limits, Look, Memory, Put, Verdict, View, decide
+from patroni_witness.agent import Agent
+from patroni_witness.decision import (
+    Answer,
+    Compare,
+    Delete,
+    Key,
+    Limits,
+    Look,
+    Memory,
+    Put,
+    Verdict,
+    View,
+    decide,
+    relieved,
+)
 from patroni_witness.etcd import Endpoint, Etcd, EtcdError, transaction
 from patroni_witness.members import Members, read_answer
 from patroni_witness.service import Lock, Report, Witness
@@ -29,6 +42,7 @@ PATHS = {
     "sync": "/service/site/sync",
     "config": "/service/site/config",
     "failover": "/service/site/failover",
+    "status": "/service/site/status",
     "lock": "/patroni-witness/site/lock",
     "relief": "/patroni-witness/site/relief",
 }
@@ -36,21 +50,23 @@ LOCK = Key("main", 5, 5)
 WHOLE = View(
     leader=Key("postgres-1", 10, 12),
     sync=Key('{"leader":"postgres-1","sync_standby":"postgres-2","quorum":0}', 3, 11),
-    config=Key('{"synchronous_mode": true, "ttl": 20}', 4, 4),
+    config=Key('{"synchronous_mode": true, "ttl": 20, "loop_wait": 2}', 4, 4),
+    status=Key('{"optime":100,"slots":null}', 6, 13),
     lock=LOCK,
 )
 PRIMARY = Answer(primary=True)
 STANDBY = Answer(primary=False, streaming=True, received=100)
 WELL = Look(WHOLE, {"postgres-1": PRIMARY, "postgres-2": STANDBY})
 LOST = Look(WHOLE, {"postgres-1": None, "postgres-2": STANDBY})
-LIMITS = Limits(misses=3, settled=4, cut_off=4)
+LIMITS = Limits(misses=3, settled=4)
 
 
 def after(*looks: Look, held: int = LOCK.created) -> Verdict:
     """Return the verdict after some looks, the first four of them well."""
     memory, verdict = Memory(), Verdict("")
-    for look in (*[WELL] * 4, *looks):
-        memory, verdict = decide(memory, look, LIMITS, held_lock=held, note="a note")
+    # A look every half a second.
+    for number, look in enumerate((*[WELL] * 4, *looks)):
+        memory, verdict = decide(memory, replace(look, at=number / 2), LIMITS, held_lock=held, note={"witness": "main"})
     return verdict
 
 
@@ -71,7 +87,7 @@ def test_a_lost_leader_is_relieved_after_three_looks() -> None:
     assert verdict.relief.changes == (
         Delete("leader"),
         Put("sync", WHOLE.sync.value),
-        Put("relief", "a note", passing=True),
+        Put("relief", '{"leader": "postgres-1", "witness": "main"}', passing=True),
     )
 
 
@@ -166,27 +182,42 @@ def test_a_leader_elected_anew_has_to_be_seen_anew() -> None:
 
 
 AHEAD = replace(PRIMARY, written=101)
-CUT_OFF = replace(WELL, answers={"postgres-1": AHEAD, "postgres-2": STANDBY}, silent=True)
+CUT_OFF = replace(WELL, answers={"postgres-1": AHEAD, "postgres-2": STANDBY})
+# A loop of two seconds and one more, at two looks a second, after the first of them.
+ENOUGH = 8
 
 
-def test_a_leader_cut_off_from_etcd_and_standby_is_relieved_after_four_looks() -> None:
-    """Though it answers as primary, since no commit can end; and the reason is told."""
-    assert after(*[CUT_OFF] * 3).relief is None
-    verdict = after(*[CUT_OFF] * 4)
+def test_a_leader_cut_off_from_etcd_and_standby_is_relieved_when_a_loop_has_passed() -> None:
+    """Though it answers as primary, since no commit can end and its lease is not renewed; and the reason is told."""
+    assert after(*[CUT_OFF] * (ENOUGH - 1)).relief is None
+    verdict = after(*[CUT_OFF] * ENOUGH)
     assert verdict.reason == (
         "postgres-1 is lost: it does not reach etcd, and its standby receives nothing; it is relieved"
     )
     assert verdict.relief == after(LOST, LOST, LOST).relief
 
 
+def test_the_loop_is_counted_from_the_last_renewal() -> None:
+    """What was written just before the cut and never told has been waiting since then."""
+    moving = [beside(replace(PRIMARY, written=100 + turn), replace(STANDBY, received=100 + turn)) for turn in (1, 2, 3)]
+    stands = beside(replace(PRIMARY, written=110), replace(STANDBY, received=103))
+    assert after(*moving, *[stands] * (ENOUGH - 3)).relief is not None
+    assert after(*moving, *[stands] * (ENOUGH - 4)).relief is None
+
+
+def told(look: Look, optime: int) -> Look:
+    """Return a look at which etcd knows another position of the leader."""
+    assert look.view is not None
+    return replace(look, view=replace(look.view, status=Key(json.dumps({"optime": optime}), 6, 20)))
+
+
 def beside(leader: Answer | None, standby: Answer | None) -> Look:
-    """Return a look at a leader whose etcd member is silent."""
+    """Return a look at a leader that has told etcd nothing new."""
     return replace(CUT_OFF, answers={"postgres-1": leader, "postgres-2": standby})
 
 
 SOUND = {
-    "its etcd member answers": replace(CUT_OFF, silent=False),
-    "its etcd member was not asked": replace(CUT_OFF, silent=None),
+    "it tells etcd": told(CUT_OFF, 101),
     "nothing is written": beside(PRIMARY, STANDBY),
     "the standby has everything": beside(AHEAD, replace(STANDBY, received=101)),
     "the standby is frozen": beside(AHEAD, None),
@@ -195,50 +226,57 @@ SOUND = {
 
 
 @pytest.mark.parametrize("case", SOUND)
-def test_one_look_that_does_not_fit_is_enough_to_begin_anew(case: str) -> None:
-    """All of it has to be seen, each time: commits wait, the standby answers, the leader does not reach etcd."""
-    assert after(*[SOUND[case]] * 9).relief is None
-    assert after(*[CUT_OFF] * 3, SOUND[case], *[CUT_OFF] * 3).relief is None
+def test_commits_have_to_wait_and_the_lease_not_to_be_renewed(case: str) -> None:
+    """Neither alone is a reason, and commits have to wait at three looks in a row."""
+    assert after(*[SOUND[case]] * 20).relief is None
+    assert after(*[CUT_OFF] * (ENOUGH - 1), SOUND[case], *[CUT_OFF] * 2).relief is None
+
+
+def test_each_renewal_is_enough() -> None:
+    """A leader that writes a lot is always ahead of what it told last."""
+    busy = [
+        told(beside(replace(PRIMARY, written=200 + turn), STANDBY), 200 + turn - turn % 5 - 1) for turn in range(30)
+    ]
+    assert after(*busy).relief is None
+
+
+def test_time_without_etcd_does_not_count() -> None:
+    """While nobody can write to it, a leader that does not is not cut off."""
+    blind = replace(CUT_OFF, view=None)
+    assert after(*[CUT_OFF] * 3, *[blind] * 20, CUT_OFF, CUT_OFF).relief is None
+    assert after(*[CUT_OFF] * 3, *[blind] * 20, *[CUT_OFF] * 5).relief is not None
 
 
 def test_a_standby_that_moves_is_no_reason() -> None:
-    """A leader that writes a lot is always ahead."""
-    moving = [beside(replace(PRIMARY, written=500), replace(STANDBY, received=100 + turn)) for turn in range(1, 9)]
+    """The leader can commit."""
+    moving = [beside(replace(PRIMARY, written=500), replace(STANDBY, received=100 + turn)) for turn in range(1, 20)]
     assert after(*moving).relief is None
 
 
 def test_every_standby_that_streams_has_to_receive_nothing() -> None:
     """The leader waits for each of two; while one has everything the leader is left as it is."""
     view = replace(WHOLE, sync=Key('{"leader":"postgres-1","sync_standby":"postgres-2,postgres-3"}', 3, 11))
-    for third, relieved in ((STANDBY, True), (None, True), (replace(STANDBY, received=101), False)):
+    for third, lost in ((STANDBY, True), (None, True), (replace(STANDBY, received=101), False)):
         whole = Look(view, {**WELL.answers, "postgres-3": STANDBY})
         memory, verdict = Memory(), Verdict("")
-        for look in [whole] * 4 + [Look(view, {**CUT_OFF.answers, "postgres-3": third}, silent=True)] * 5:
-            memory, verdict = decide(memory, look, LIMITS, held_lock=LOCK.created)
-        assert (verdict.relief is not None) == relieved
+        for at, look in enumerate([whole] * 4 + [Look(view, {**CUT_OFF.answers, "postgres-3": third})] * 5):
+            memory, verdict = decide(memory, replace(look, at=float(at)), LIMITS, held_lock=LOCK.created)
+        assert (verdict.relief is not None) == lost
 
 
 def test_a_standby_that_waits_for_the_leader_stays_in_sight() -> None:
     """It gives up streaming after a while; that alone takes it out of sight only where the leader has gone on."""
     given_up = beside(AHEAD, replace(STANDBY, streaming=False))
-    assert after(CUT_OFF, *[given_up] * 3).relief is not None
-    assert after(*[replace(given_up, silent=False)] * 3, LOST, LOST, LOST).relief is not None
+    telling = told(given_up, 101)
+    assert after(CUT_OFF, *[given_up] * ENOUGH).relief is not None
+    assert after(*[telling] * 3, LOST, LOST, LOST).relief is not None
     stopping = beside(Answer(primary=True, running=False), replace(STANDBY, streaming=False))
     demoted = beside(Answer(primary=False), replace(STANDBY, streaming=False))
-    stepping_down = [*[replace(given_up, silent=False)] * 3, *[stopping] * 3, *[demoted] * 3]
+    stepping_down = [*[telling] * 3, *[stopping] * 3, *[demoted] * 3]
     assert after(*stepping_down[:-1]).relief is None
     assert after(*stepping_down).relief is not None
     taken_out = replace(given_up, view=replace(WHOLE, sync=Key('{"leader":"postgres-1"}', 3, 20)))
-    assert after(*[given_up] * 3, *[taken_out] * 5).relief is None
-
-
-def test_it_can_be_left_to_patroni() -> None:
-    """With a limit of 0 an answering leader is never relieved."""
-    memory = Memory()
-    for look in [WELL] * 4 + [CUT_OFF] * 9:
-        memory, verdict = decide(memory, look, replace(LIMITS, cut_off=0), held_lock=LOCK.created)
-        assert not verdict.held
-        assert verdict.relief is None
+    assert after(*[given_up] * 3, *[taken_out] * ENOUGH).relief is None
 
 
 @pytest.mark.parametrize("case", HOLDS)
@@ -246,32 +284,18 @@ def test_what_forbids_to_act_on_a_leader_that_answers(case: str) -> None:
     """The same as with one that does not; what concerns its standby makes it no such case."""
     look, _ = HOLDS[case]
     standby = look.answers["postgres-2"]
-    verdict = after(*[replace(look, answers={"postgres-1": AHEAD, "postgres-2": standby}, silent=True)] * 6)
+    verdict = after(*[replace(look, answers={"postgres-1": AHEAD, "postgres-2": standby})] * 2 * ENOUGH)
     assert verdict.relief is None
 
 
-def without_member(seconds: float, etcd_seen: int) -> Look:
-    """Return a look at a leader on whose host is no etcd member, some time after the first."""
-    return replace(beside(replace(AHEAD, etcd_seen=etcd_seen), STANDBY), silent=None, at=1000 + seconds)
-
-
-@pytest.mark.parametrize(
-    ("config", "patience"),
-    [('{"synchronous_mode": true, "loop_wait": 5}', 8), ('{"synchronous_mode": true}', 13)],
-)
-def test_without_an_etcd_member_the_leader_itself_tells(config: str, patience: int) -> None:
-    """Its time of the last reading has to stay the same for a loop and three seconds; its clock may be any."""
-
-    def relieved(*looks: Look) -> bool:
-        view = replace(WHOLE, config=Key(config, 4, 4))
-        return after(*(replace(look, view=look.view and view) for look in looks)).relief is not None
-
-    waiting = [without_member(second / 2, 77) for second in range(2 * patience + 5)]
-    assert not relieved(*waiting[:-1])
-    assert relieved(*waiting)
-    assert not relieved(*(replace(look, view=None) for look in waiting[:-1]), waiting[-1])
-    assert not relieved(*(without_member(second, 77 + second // 5) for second in range(40)))
-    assert not relieved(*(without_member(second, 0) for second in range(40))), "one that does not tell"
+def test_who_was_relieved_is_left_until_it_leads_again() -> None:
+    """Or until the note ends with the hold-off."""
+    note = Key('{"leader": "postgres-1", "witness": "main"}', 20, 20)
+    assert relieved(WHOLE) is None
+    assert relieved(replace(WHOLE, leader=None, relief=note)) == "postgres-1"
+    assert relieved(replace(WHOLE, leader=Key("postgres-2", 30, 30), relief=note)) == "postgres-1"
+    assert relieved(replace(WHOLE, relief=note)) is None
+    assert relieved(replace(WHOLE, leader=None, relief=Key("?", 20, 20))) is None
 
 
 def test_without_a_leader_there_is_nothing_to_do() -> None:
@@ -491,8 +515,6 @@ class FakeMembers(Members):
     def __init__(self) -> None:
         """Begin with a whole pair."""
         self.said: dict[str, Answer | None] = dict(WELL.answers)
-        # Of no etcd member.
-        self.addresses = {"postgres-1": "192.0.2.12", "postgres-2": "192.0.2.13"}
 
     def begin(self) -> None:
         """Need not ask."""
@@ -503,13 +525,15 @@ class FakeMembers(Members):
 
 
 @pytest.fixture
-def witness(etcd: Etcd, tmp_path: Path) -> Witness:
+def witness(etcd: Etcd, tmp_path: Path) -> Iterator[Witness]:
     """Return a witness of a whole pair, which has the lock and trusts the leader."""
     report = Report("main", tmp_path / "status.json")
-    made = Witness("main", etcd, FakeMembers(), report, LIMITS, interval=0, hold_off=60)
+    made = Witness("main", etcd, FakeMembers(), Agent(0), report, LIMITS, interval=0, hold_off=60)
     for _ in range(5):
         made.turn()
-    return made
+    yield made
+    made.agent.avoid(None)
+    made.agent.leave()
 
 
 def status(witness: Witness) -> dict[str, Any]:
@@ -545,67 +569,45 @@ def test_the_witness_acts_once_and_says_so(
     assert PATHS["lock"] not in gateway.keys, "the lock is left to whoever sees the next pair whole"
 
 
-def paused(witness: Witness) -> None:
-    """Look once, and pause until the probe is answered or, if it is not, for a moment."""
-    witness.turn()
-    if witness.etcd.probed is not None:
-        wait([witness.etcd.probed], 0.2)
+def address_of(witness: Witness) -> tuple[str, int]:
+    """Return where HAProxy asks."""
+    return "127.0.0.1", witness.agent.server.server_address[1]
 
 
-def suspected(witness: Witness, etcd_host: str | None) -> None:
-    """Let the leader be one whose commits wait, on the host of an etcd member."""
+def asked(witness: Witness, name: str) -> bytes:
+    """Ask as HAProxy does."""
+    with socket.create_connection(address_of(witness), timeout=2) as connection:
+        connection.sendall(name.encode() + b"\n")
+        return connection.recv(10)
+
+
+def test_haproxy_is_told_to_leave_the_relieved_one(witness: Witness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the look after; and when the witness ends, that nobody is down, until HAProxy must have asked."""
     assert isinstance(witness.members, FakeMembers)
-    witness.members.addresses = {"postgres-1": str(etcd_host)}
-    witness.members.said["postgres-1"] = AHEAD
-
-
-def test_the_etcd_member_of_a_leader_whose_commits_wait_is_asked(witness: Witness) -> None:
-    """Only then; and one that answers keeps the leader in place."""
-    paused(witness)
-    assert witness.etcd.silent() is None
-    suspected(witness, next(one.host for one in witness.etcd.endpoints if one.token))
-    for _ in range(6):
-        paused(witness)
-        assert witness.etcd.silent() is False
-    assert witness.report.last is None
-
-
-def test_a_silent_etcd_member_is_not_waited_for(witness: Witness) -> None:
-    """The looks take no longer than others, and the leader is relieved; then the member is left alone."""
-    suspected(witness, next(one.host for one in witness.etcd.endpoints if not one.token))
-    for _ in range(5):
-        assert witness.report.last is None
-        begun = time.monotonic()
+    assert asked(witness, "postgres-1") == b"up\n"
+    witness.members.said["postgres-1"] = None
+    for _ in range(4):
         witness.turn()
-        assert time.monotonic() - begun < 0.5
-    assert witness.report.last is not None
-    assert witness.report.last["outcome"] == "done"
-    assert "does not reach etcd, and its standby receives nothing" in status(witness)["reason"]
-    witness.turn()
-    witness.turn()
-    assert witness.etcd.silent() is None
+    assert [asked(witness, name) for name in ("postgres-1", "postgres-2")] == [b"down\n", b"up\n"]
+    waits: list[tuple[float, bytes]] = []
+
+    def sleep(seconds: float) -> None:
+        waits.append((seconds, asked(witness, "postgres-1")))
+
+    monkeypatch.setattr("patroni_witness.agent.time.sleep", sleep)
+    address = address_of(witness)
+    witness.agent.leave()
+    assert waits == [(2, b"up\n")]
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address, timeout=2)
 
 
-def test_a_refusal_of_an_etcd_member_without_majority_is_no_answer(
-    witness: Witness, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It says so, instead of what it had in its own store; and is asked again, since that may pass."""
-    well = next(one.host for one in witness.etcd.endpoints if one.token)
-
-    def no_majority(_: Any) -> dict[str, Any]:
-        raise LookupError
-
-    with monkeypatch.context() as patch:
-        patch.setattr(gateway, "kv_txn", no_majority)
-        witness.etcd.probe(well)
-        assert witness.etcd.probed is not None
-        wait([witness.etcd.probed])
-        assert witness.etcd.silent() is True
-    witness.etcd.probe(well)
-    wait([witness.etcd.probed])
-    assert witness.etcd.silent() is False
-    witness.etcd.probe("192.0.2.99")
-    assert witness.etcd.silent() is None, "there is none on that host"
+def test_who_asks_haproxys_question_and_goes_away_does_no_harm(witness: Witness) -> None:
+    """Nor does one that says nothing."""
+    address = address_of(witness)
+    socket.create_connection(address).close()
+    with socket.create_connection(address):
+        assert asked(witness, "postgres-1") == b"up\n"
 
 
 def test_a_change_in_between_is_respected(witness: Witness, gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -680,10 +682,10 @@ def test_members_are_asked_at_the_same_time(tmp_path: Path) -> None:
     assert answers == {"postgres-1": None, "postgres-2": Answer(primary=False, streaming=True, received=7)}
 
 
-def test_a_primary_says_how_far_it_has_written_and_when_it_read_etcd() -> None:
+def test_a_primary_says_how_far_it_has_written() -> None:
     """As Patroni 4.1 puts it."""
-    said = {"state": "running", "role": "primary", "xlog": {"location": 9}, "dcs_last_seen": 1700000000}
-    assert read_answer(json.dumps(said).encode()) == Answer(primary=True, written=9, etcd_seen=1700000000)
+    said = {"state": "running", "role": "primary", "xlog": {"location": 9}}
+    assert read_answer(json.dumps(said).encode()) == Answer(primary=True, written=9)
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"<html>"])

@@ -10,6 +10,7 @@ import sys
 import threading
 from pathlib import Path
 
+from .agent import Agent
 from .decision import Limits
 from .etcd import Endpoint, Etcd
 from .members import Members
@@ -28,6 +29,7 @@ def main(path: str) -> int:
         name=settings["name"],
         etcd=Etcd(endpoints, settings["keys"], timeout),
         members=Members(settings["members"], tls, timeout),
+        agent=Agent(int(settings["agent_port"])),
         report=Report(settings["name"], Path(settings["status_file"])),
         limits=Limits(**{name: int(settings[name]) for name in Limits.__dataclass_fields__}),
         interval=float(settings["interval"]),

@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 TRUE = (True, "true", "on", "yes", "1")
-# Patroni reads etcd every ``loop_wait`` seconds, of which this is its default; it may be late by this many.
+# A primary writes its position to etcd every ``loop_wait`` seconds, of which this is Patroni's default; it may be late
+# by this many.
 LOOP_WAIT = 10
-LATE = 3
+LATE = 1
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class View:
     sync: Key | None = None
     config: Key | None = None
     failover: Key | None = None
+    status: Key | None = None
     # The witnesses' own: who may act, and whether one has just acted.
     lock: Key | None = None
     relief: Key | None = None
@@ -53,8 +55,6 @@ class Answer:
     # Position up to which it has received the primary's log; and, of a primary, up to which it has written it.
     received: int = 0
     written: int = 0
-    # When it last read etcd, in seconds of its own clock.
-    etcd_seen: int = 0
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,6 @@ class Look:
 
     view: View | None
     answers: Mapping[str, Answer | None]
-    # Whether the etcd member on the leader's host was asked and has not answered; None when none was asked.
-    silent: bool | None = None
     # When, in seconds of any clock that only goes on.
     at: float = 0.0
 
@@ -89,27 +87,24 @@ class Memory:
     # How far the standbys had received at the last look, added up, and whether that was further than the look before.
     received: int = 0
     receiving: bool = False
-    # Looks at which all was well under this leader.
+    # Looks at which all was well under this leader, and looks in a row at which its commits waited.
     settled: int = 0
-    # Whether commits waited at the last look, and the looks in a row at which the leader was cut off from etcd as well.
-    waiting: bool = False
-    cut_off: int = 0
-    # What the leader said of its last reading of etcd, and when it first said so.
-    etcd_seen: int = 0
-    etcd_seen_at: float = 0.0
+    waiting: int = 0
+    # A position that the leader had written and etcd has not heard of, for so many seconds; and when the last look was.
+    untold: int = 0
+    untold_seconds: float = 0.0
+    at: float = 0.0
 
 
 @dataclass(frozen=True)
 class Limits:
     """How many looks a decision takes."""
 
-    # At which the leader did not answer as primary.
+    # In a row, at which the leader did not answer as primary, or at which its commits waited.
     misses: int = 3
     # At which it led and all was well before. A primary that has just taken its lease back may not yet have read what
     # it has to go by.
     settled: int = 20
-    # At which it answered, cut off from etcd and standbys; 0 to wait until it steps down by itself.
-    cut_off: int = 0
 
 
 @dataclass(frozen=True)
@@ -145,6 +140,8 @@ class Relief:
     standbys: frozenset[str]
     compares: tuple[Compare, ...]
     changes: tuple[Delete | Put, ...]
+    # What the transaction leaves behind in etcd.
+    note: str
 
 
 @dataclass(frozen=True)
@@ -194,15 +191,26 @@ def commits_wait(memory: Memory, sight: Sight, look: Look) -> bool:
     return len(behind) == len(standbys) and sum(behind) == memory.received
 
 
-def without_etcd(look: Look, etcd_seen: int, etcd_seen_at: float) -> bool:
-    """Say whether the leader is cut off from etcd: by the member on its host, else by what it says itself.
+def listen(memory: Memory, look: Look, leader: Answer) -> tuple[int, float]:
+    """Return a position that the leader had written and not told etcd, and for how long, in seconds.
 
-    What it says is not held against any clock but the witness's own: it has to stay the same for too long.
+    With its lease it renews the position that it has written, so that one which etcd does not hear of shows that the
+    lease is not renewed. Time in which etcd could not be read does not count: nobody could write then, either.
     """
-    if look.silent is not None:
-        return look.silent
-    loop_wait = parse(look.view.config).get("loop_wait", LOOP_WAIT) if look.view else None
-    return isinstance(loop_wait, int) and etcd_seen > 0 and look.at - etcd_seen_at > loop_wait + LATE
+    if look.view is None:
+        return memory.untold, memory.untold_seconds
+    told = int(parse(look.view.status).get("optime") or 0)
+    if memory.untold > told:
+        return memory.untold, memory.untold_seconds + look.at - memory.at
+    return (leader.written, 0.0) if leader.written > told else (0, 0.0)
+
+
+def cut_off(memory: Memory, look: Look, limits: Limits) -> bool:
+    """Say whether a leader that answers reaches neither its standby nor etcd."""
+    config = parse(look.view.config) if look.view else {}
+    loop_wait = config.get("loop_wait", LOOP_WAIT)
+    silent = isinstance(loop_wait, int) and memory.untold_seconds > loop_wait + LATE
+    return silent and memory.waiting >= limits.misses
 
 
 def remember(memory: Memory, look: Look, limits: Limits) -> Memory:
@@ -224,9 +232,7 @@ def remember(memory: Memory, look: Look, limits: Limits) -> Memory:
     if answer is None or not answer.primary:
         misses = min(memory.misses + 1, limits.misses)
         return Memory(sight, misses, received, received > memory.received, settled)
-    seen_at = memory.etcd_seen_at if answer.etcd_seen == memory.etcd_seen else look.at
-    waiting = commits_wait(memory, sight, look)
-    alone = waiting and without_etcd(look, answer.etcd_seen, seen_at)
+    waiting = min(memory.waiting + 1, limits.misses) if commits_wait(memory, sight, look) else 0
     # The leader answers. A standby that only failed to answer stays in sight; one that is synchronous no more goes, and
     # so does one that streams no more, unless commits wait for it or the leader is stopping.
     if look.view is not None:
@@ -235,14 +241,15 @@ def remember(memory: Memory, look: Look, limits: Limits) -> Memory:
         if not remaining:
             return Memory()
         sight = replace(sight, standbys=remaining)
+    untold, seconds = listen(memory, look, answer)
     return Memory(
         sight,
         received=received,
         settled=settled,
         waiting=waiting,
-        cut_off=min(memory.cut_off + 1, limits.cut_off) if alone else 0,
-        etcd_seen=answer.etcd_seen,
-        etcd_seen_at=seen_at,
+        untold=untold,
+        untold_seconds=seconds,
+        at=look.at,
     )
 
 
@@ -273,22 +280,24 @@ def ready(memory: Memory, look: Look, limits: Limits, *, held_lock: int) -> bool
     return view is not None and locked and not objection(view, memory, look, settled=settled)
 
 
-def decide(memory: Memory, look: Look, limits: Limits, *, held_lock: int, note: str = "") -> tuple[Memory, Verdict]:
+def decide(
+    memory: Memory, look: Look, limits: Limits, *, held_lock: int, note: Mapping[str, str] | None = None
+) -> tuple[Memory, Verdict]:
     """Take in a look, and say what to do.
 
     ``held_lock`` is the revision at which this witness created the lock, 0 without it. ``note`` is left in etcd for the
-    length of the hold-off.
+    length of the hold-off, beside the leader's name.
     """
     memory = remember(memory, look, limits)
-    return memory, judge(memory, look, limits, held_lock=held_lock, note=note)
+    return memory, judge(memory, look, limits, held_lock=held_lock, note=note or {})
 
 
-def judge(memory: Memory, look: Look, limits: Limits, *, held_lock: int, note: str) -> Verdict:
+def judge(memory: Memory, look: Look, limits: Limits, *, held_lock: int, note: Mapping[str, str]) -> Verdict:
     """Say what follows from what is remembered and seen."""
     view, sight = look.view, memory.sight
-    cut_off = 0 < limits.cut_off <= memory.cut_off
-    lost = sight is not None and (cut_off or memory.misses >= limits.misses)
-    how = "is lost: it does not reach etcd, and its standby receives nothing" if cut_off else "is lost"
+    alone = cut_off(memory, look, limits)
+    lost = sight is not None and (alone or memory.misses >= limits.misses)
+    how = "is lost: it does not reach etcd, and its standby receives nothing" if alone else "is lost"
     if view is None:
         return Verdict("etcd does not answer with a majority", held=lost)
     if view.leader is None or sight is None:
@@ -303,7 +312,7 @@ def judge(memory: Memory, look: Look, limits: Limits, *, held_lock: int, note: s
     return Verdict(f"{sight.leader} {how}; it is relieved", relief=relieve(view, sight, note))
 
 
-def relieve(view: View, sight: Sight, note: str) -> Relief:
+def relieve(view: View, sight: Sight, note: Mapping[str, str]) -> Relief:
     """Return the transaction that removes the leader's key as it is in ``view``."""
     compares = [
         Compare(name, "modified", key.modified if key else 0)
@@ -318,11 +327,19 @@ def relieve(view: View, sight: Sight, note: str) -> Relief:
         Compare(name, "created", key.created if key else 0)
         for name, key in (("relief", view.relief), ("lock", view.lock))
     ]
+    left = json.dumps({"leader": sight.leader, **note})
     changes = (
         # In this order: Patroni takes in a transaction change by change, and must never see the new revision of "sync"
         # beside the old leader.
         Delete("leader"),
         Put("sync", view.sync.value if view.sync else ""),
-        Put("relief", note, passing=True),
+        Put("relief", left, passing=True),
     )
-    return Relief(sight.leader, sight.standbys & synchronous(view), tuple(compares), changes)
+    return Relief(sight.leader, sight.standbys & synchronous(view), tuple(compares), changes, left)
+
+
+def relieved(view: View) -> str | None:
+    """Return the member that was relieved and does not lead again: for a while it may believe that it does."""
+    name = parse(view.relief).get("leader")
+    leads = view.leader is not None and view.leader.value == name
+    return name if isinstance(name, str) and not leads else None

@@ -50,7 +50,6 @@ class Endpoint:
         """Speak to ``url`` as ``user``, waiting ``timeout`` seconds at each step."""
         address = urlsplit(url)
         self.url = url
-        self.host = address.hostname
         self.user = user
         self.password_file = password_file
         self.token = ""
@@ -106,7 +105,6 @@ class Etcd:
         # One question to a member at a time: one that does not answer occupies its own place only.
         self.pools = {one.url: ThreadPoolExecutor(1) for one in endpoints}
         self.asked: dict[str, Future[Json]] = {}
-        self.probed: Future[Json] | None = None
 
     def ask(self, path: str, body: Json) -> Json:
         """Ask the member that answered last and, when it hesitates, the others too; take the first answer.
@@ -152,29 +150,9 @@ class Etcd:
 
     def view(self) -> View:
         """Read all keys at one revision; a majority has to stand behind the answer. Raises EtcdError."""
-        responses = self.ask("kv/txn", self.reading())["responses"]
+        reading = [{"request_range": {"key": encode(self.paths[name])}} for name in View.__dataclass_fields__]
+        responses = self.ask("kv/txn", {"success": reading})["responses"]
         return View(**{name: read_key(one) for name, one in zip(View.__dataclass_fields__, responses, strict=True)})
-
-    def reading(self) -> Json:
-        """Return the transaction that reads all keys; no member answers it without a majority."""
-        return {"success": [{"request_range": {"key": encode(self.paths[name])}} for name in View.__dataclass_fields__]}
-
-    def probe(self, host: str | None) -> None:
-        """Ask the member on one host, if there is one, and wait for nothing; None ends the probing."""
-        one = next((one for one in self.endpoints if host is not None and one.host == host), None)
-        if one is None:
-            self.probed = None
-            return
-        # What it has not answered yet it need not be asked again.
-        if one.url not in self.asked or self.asked[one.url].done():
-            self.asked[one.url] = self.pools[one.url].submit(one.call, "kv/txn", self.reading())
-        self.probed = self.asked[one.url]
-
-    def silent(self) -> bool | None:
-        """Say whether the member that was probed has not answered so far; None when none was probed."""
-        if self.probed is None:
-            return None
-        return not self.probed.done() or self.probed.exception() is not None
 
     def lease(self, seconds: int) -> str:
         """Return the id of a new lease. Raises EtcdError."""

@@ -27,7 +27,6 @@ def read_answer(body: bytes) -> Answer:
         streaming=status.get("replication_state") == "streaming",
         received=int(positions.get("received_location") or 0),
         written=int(positions.get("location") or 0),
-        etcd_seen=int(status.get("dcs_last_seen") or 0),
     )
 
 

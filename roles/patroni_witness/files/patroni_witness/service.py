@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from .decision import Compare, Limits, Look, Memory, Put, Relief, Verdict, View, decide, ready
+from .agent import Agent
+from .decision import Compare, Limits, Look, Memory, Put, Relief, Verdict, View, decide, ready, relieved
 from .etcd import Etcd, EtcdError
 from .members import Members
 
@@ -128,6 +129,7 @@ class Witness:
     name: str
     etcd: Etcd
     members: Members
+    agent: Agent
     report: Report
     limits: Limits
     interval: float
@@ -148,29 +150,24 @@ class Witness:
         except EtcdError:
             view = None
         answers = self.members.answers(begun)
-        return Look(view, answers, self.etcd.silent(), begun)
+        return Look(view, answers, begun)
 
     def turn(self) -> None:
         """Look once, and do what follows from it."""
         look = self.look()
-        note = json.dumps({"witness": self.name, "at": moment()})
+        if look.view is not None:
+            self.agent.avoid(relieved(look.view))
+        note = {"witness": self.name, "at": moment()}
         self.memory, verdict = decide(self.memory, look, self.limits, held_lock=self.lock.held, note=note)
         prepared = ready(self.memory, look, self.limits, held_lock=self.lock.held)
         self.report.tell(verdict, self.memory, locked=bool(self.lock.held), prepared=prepared)
         if verdict.relief is not None:
-            self.report.note(verdict.relief, self.act(verdict.relief, note))
+            self.report.note(verdict.relief, self.act(verdict.relief))
         elif look.view is not None:
             with contextlib.suppress(EtcdError):
                 self.lock.keep(look.view, wanted=self.memory.sight is not None)
-        # In the pause, so that no look waits for it.
-        self.etcd.probe(self.suspect())
 
-    def suspect(self) -> str | None:
-        """Return the address of a leader that may be cut off from etcd, since nobody receives what it writes."""
-        sight = self.memory.sight if self.memory.waiting and self.limits.cut_off else None
-        return self.members.addresses.get(sight.leader) if sight else None
-
-    def act(self, relief: Relief, note: str) -> str:
+    def act(self, relief: Relief) -> str:
         """Ask etcd for the transaction; return how it ended."""
         try:
             lease = self.etcd.lease(self.hold_off)
@@ -183,7 +180,7 @@ class Witness:
         # A transaction that was asked twice is refused the second time; its note tells that the first was carried out.
         with contextlib.suppress(EtcdError):
             found = self.etcd.view().relief
-            if found is not None and found.value == note:
+            if found is not None and found.value == relief.note:
                 return "done"
         return failure
 
@@ -198,3 +195,4 @@ class Witness:
             time.sleep(max(begun + self.interval - time.monotonic(), 0))
         with contextlib.suppress(EtcdError):
             self.lock.leave()
+        self.agent.leave()
