@@ -28,8 +28,10 @@ PROBES: Mapping[str, Mapping[str, bool]] = {
 ACTIONS: Mapping[str, Mapping[str, bool]] = {
     "clock-own": {},
     "clock-step": {"seconds": True},
+    "cpu-busy": {},
     "isolate": {"from": True},
     "ledger-remove": {},
+    "packet-loss": {"percent": True},
     "patroni-config": {"set": True},
     "process-kill": {"process": True, "signal": False},
     "replay-pause": {},
@@ -39,6 +41,7 @@ ACTIONS: Mapping[str, Mapping[str, bool]] = {
     "systemd-kill": {"unit": True},
     "systemd-restart": {"unit": True, "times": False, "pause_seconds": False},
     "systemd-stop": {"unit": True},
+    "systemd-stutter": {"unit": True, "still_seconds": True, "pause_seconds": True},
     "vm-off": {},
     "vm-pause": {},
     "wal-disk-fill": {},
