@@ -110,6 +110,16 @@ def test_split_names_the_stages() -> None:
     assert sum(stages) == pytest.approx(13.5 - 9.98)
 
 
+def test_split_of_a_primary_that_is_replaced_before_it_notices() -> None:
+    """It is gone when another has the lease."""
+    cut_off = PRIMARY | {"timeline": 1}
+    samples = [sample("a", one.asked, **cut_off) if one.node == "a" else one for one in failover()]
+    parts = figures.split(figures.Gap(9.98, 13.5), samples)
+    assert parts is not None
+    stages = (parts.to_gone, parts.to_elected, parts.to_promoted, parts.to_vote)
+    assert stages == pytest.approx((2.02, 0.01, 1.0, 0.49))
+
+
 def test_split_is_none_where_the_primary_was_not_the_reason() -> None:
     """A gap with the primary in place, one before any sample, and one that did not end."""
     assert figures.split(figures.Gap(2.0, 4.0), failover()) is None
