@@ -82,8 +82,9 @@ class Watch:
 
     One case is no violation but the known price of a lease: a primary that was frozen or cut off believes for a while
     in its old lease. It cannot confirm a vote, since that needs the very standby that has taken over. It is told by its
-    older timeline and by its silence just before, or by having named the other as its synchronous standby to the
-    last; and is reported as "stale", after GRACE_SECONDS or LEASE_SECONDS as a violation.
+    older timeline and by its silence just before, or by having named the other as its synchronous standby in the
+    reign that it believes in, without a break. It is reported as "stale", and after GRACE_SECONDS or LEASE_SECONDS as a
+    violation.
     """
 
     def __init__(self) -> None:
@@ -101,11 +102,13 @@ class Watch:
             heard = self._heard.get(sample.node, sample.asked)
             if sample.answered - heard > SILENCE_SECONDS:
                 self._back[sample.node] = sample.answered
+                self._named.pop(sample.node, None)
             self._heard[sample.node] = sample.answered
         if not sample.writable:
             self._since.pop(sample.node, None)
             if sample.error is None:
                 self._reign.pop(sample.node, None)
+                self._named.pop(sample.node, None)
             return None
         self._reign.setdefault(sample.node, sample.answered)
         if sample.standbys:

@@ -224,6 +224,18 @@ def test_a_primary_that_needs_the_new_one_to_confirm_is_stale(named: str, kinds:
     assert {one.kind for one in found if one.time > 30.5} == {"violation"}
 
 
+@pytest.mark.parametrize("between", [STANDBY, {"error": "ConnectionRefusedError"}], ids=["stepped down", "was away"])
+def test_a_primary_that_comes_back_is_a_violation(between: dict[str, Any]) -> None:
+    """What it named before it stepped down, or was stopped, binds it no more."""
+    samples = []
+    for tick in range(150):
+        time = tick / 5
+        reign = PRIMARY | {"timeline": 1, "standbys": {"b": "sync"} if time < 5 else {}}
+        samples.append(sample("a", time, **(between if 8 <= time < 15 else reign)))
+        samples.append(sample("b", time, **(PRIMARY | {"timeline": 2} if time >= 10 else STANDBY)))
+    assert {one.kind for one in figures.findings(samples) if one.time > 17.5} == {"violation"}
+
+
 @given(st.binary(max_size=50))
 def test_any_answer_becomes_a_sample(body: bytes) -> None:
     """A node that talks nonsense does not end the sampling."""
