@@ -95,7 +95,7 @@ def split(gap: Gap, samples: Sequence[Sample]) -> Split | None:
     inside = [one for one in samples if gap.begin < one.answered <= gap.end + STALE_SECONDS]
     # Cut off, it may believe in its lease for longer than the other needs to take over.
     gone = next((one for one in inside if (one.lease if one.node != leader else not one.writable)), None)
-    if gap.is_open or gone is None or gone.asked > gap.end:
+    if gap.is_open or leader is None or gone is None or gone.asked > gap.end:
         return None
     later = [one for one in inside if one.answered >= gone.answered and (gone.node == leader or one.node != leader)]
     elected = next((one for one in later if one.lease), None)

@@ -124,6 +124,7 @@ def test_split_is_none_where_the_primary_was_not_the_reason() -> None:
     """A gap with the primary in place, one before any sample, and one that did not end."""
     assert figures.split(figures.Gap(2.0, 4.0), failover()) is None
     assert figures.split(figures.Gap(-5.0, -4.0), failover()) is None
+    assert figures.split(figures.Gap(-0.5, 1.0), failover()) is None
     assert figures.split(figures.Gap(9.98, 13.5, is_open=True), failover()) is None
 
 
