@@ -101,7 +101,7 @@ class Limits:
     """How many looks a decision takes."""
 
     # In a row, at which the leader did not answer as primary, or at which its commits waited.
-    misses: int = 3
+    misses: int = 4
     # At which it led and all was well before. A primary that has just taken its lease back may not yet have read what
     # it has to go by.
     settled: int = 20
