@@ -125,8 +125,8 @@ def _values(values: Sequence[Mapping[str, Any]]) -> Spec:
 
 
 def marks(line: Mapping[str, Any]) -> list[Spec]:
-    """Return the faults and heals of a time line, numbered in order."""
-    names = {"inject": "fault", "heal": "healed", "guardrail": "guardrail"}
+    """Return the faults, heals and reliefs of a time line, numbered in order."""
+    names = {"inject": "fault", "heal": "healed", "relief": "relieved", "guardrail": "guardrail"}
     counts = Counter(event["kind"] for event in line["events"])
     seen: Counter[str] = Counter()
     found = []
@@ -153,7 +153,7 @@ def _rules(line: Mapping[str, Any], window: tuple[float, float]) -> Spec:
 
 
 def _kind_colour() -> Spec:
-    scale = {"domain": ["inject", "heal", "guardrail"], "range": [RED, GREEN, DARK]}
+    scale = {"domain": ["inject", "heal", "relief", "guardrail"], "range": [RED, GREEN, DARK, DARK]}
     return {"field": "kind", "type": "nominal", "scale": scale, "legend": None}
 
 

@@ -142,6 +142,7 @@ def measure(evidence: Evidence, ledger: Check, inject: float) -> dict[str, Any]:
             "two_writable": proofs["violation"],
             "stale_primary": proofs["stale"],
             "promotions": figures.promotions(samples, inject),
+            "reliefs": sum(event.kind == "relief" for event in evidence.events),
             "whole_after_heal": figures.whole_after(samples, inject if heal is None else heal),
             "heal": None if heal is None else heal - inject,
         },
@@ -228,6 +229,10 @@ def _cluster_rules(experiment: Experiment, evidence: Evidence, found: Mapping[st
             holds = (count > 0) == (budget.promotion == "required")
             allowed = "at least 1" if budget.promotion == "required" else "none"
             yield Rule("promotion", "Takeovers by another database", str(count), allowed, holds)
+        if budget.promotion == "forbidden":
+            # One in vain, after which the primary takes its lease back, is no takeover.
+            count = cluster["reliefs"]
+            yield Rule("relief", "Primaries relieved by a witness", str(count), "none", count == 0)
     elif budget.rejoin_seconds is not None or budget.promotion != "allowed":
         yield Rule("sampled", "The databases were sampled", "no", "yes", holds=False)
     for kind, title in (("steady-before", "Steady state before"), ("steady-after", "Steady state after")):

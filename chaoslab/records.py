@@ -24,7 +24,7 @@ EVENT_KINDS = (
     "rollback",  # an action of the rollbacks
     "steady-after",  # a probe of the steady state, at the end
     "guardrail",  # the run was cut short; the text says why
-    "note",  # anything worth a mark on the time line
+    "relief",  # a witness took the lease away from a primary
 )
 COLUMNS = 3
 

@@ -39,6 +39,7 @@ class Story:
     events: list[dict[str, Any]] = field(default_factory=list)
     before: list[str] = field(default_factory=lambda: [f"{token}|1|1.0" for token in OTHERS])
     alone: bool = True
+    experiment: str = "primary-down"
 
     def answer(self, due: float, chance: random.Random) -> tuple[float, int, str]:
         """Return when a vote that was due then is answered, with what, and what that means."""
@@ -68,7 +69,7 @@ class Story:
 
     def arguments(self, directory: Path) -> list[str]:
         """Return judge's arguments."""
-        found = ["judge", "--experiment", str(ROOT / "experiments" / "primary-down.yml")]
+        found = ["judge", "--experiment", str(ROOT / "experiments" / f"{self.experiment}.yml")]
         for name in ("votes", "reads", "samples", "events"):
             found += [f"--{name}", str(directory / f"{name}.jsonl")]
         found += ["--before", str(directory / "before"), "--journal", str(directory / "journal.json")]
@@ -236,6 +237,14 @@ def test_votes_that_never_resume_are_red(story: Story, tmp_path: Path) -> None:
     assert (code, broken(ours)) == (1, {"resumed", "failed_votes"})
 
 
+def test_a_primary_relieved_in_vain_is_red(story: Story, tmp_path: Path) -> None:
+    """Where nothing may be taken over a witness may not even try, whatever comes of it."""
+    story.experiment = "hosts-starved"
+    assert broken(judged(story, tmp_path)[1]) == {"promotion"}
+    story.events = [{"time": WALL + 16, "kind": "relief", "text": "relieving one in favour of two: done."}]
+    assert broken(judged(story, tmp_path)[1]) == {"promotion", "relief"}
+
+
 def test_a_killed_voter_is_red_and_its_unwritten_votes_are_not_unexpected(story: Story, tmp_path: Path) -> None:
     """The last lines are missing: the votes they would have named count, and nobody says they were not cast."""
     code, ours = judged(story, tmp_path, edit(tmp_path / "votes.jsonl", lambda lines: lines[:-3]))
@@ -368,7 +377,7 @@ def test_any_run_has_a_page(story: Story, tmp_path: Path) -> None:
 
 def test_what_was_not_ours_is_escaped(story: Story, tmp_path: Path) -> None:
     """A host's message is text."""
-    story.events = [{"time": WALL + 16, "kind": "note", "text": "<script>alert(1)</script>"}]
+    story.events = [{"time": WALL + 16, "kind": "relief", "text": "<script>alert(1)</script>"}]
     judged(story, tmp_path)
     main(["report", str(tmp_path / "journal.json"), "--out", str(tmp_path / "report.html")])
     assert "<script" not in (tmp_path / "report.html").read_text()
