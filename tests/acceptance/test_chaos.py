@@ -115,7 +115,9 @@ def test_lost_primary_is_relieved_and_the_run_is_green(name: str, tell: Callable
     old, new, begun = lab.primary(), lab.standby(), time.time()
     assert_green(experiment(f"playbooks/chaos-{name}.yml"), name, tell)
     assert lab.primary() == new
-    assert lab.relieved(begun) == [f"relieving {old} in favour of {new}: done."]
+    # etcd, whose leader may have been lost as well, may have left an earlier attempt without an answer.
+    done = [line for line in lab.relieved(begun) if line.endswith(": done.")]
+    assert done == [f"relieving {old} in favour of {new}: done."]
 
 
 @pytest.mark.usefixtures("whole_cluster")
