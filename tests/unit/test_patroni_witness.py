@@ -6,6 +6,7 @@ import base64
 import json
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -94,6 +95,15 @@ def test_a_lost_leader_is_relieved_after_three_looks() -> None:
 def test_one_answer_is_enough_to_begin_anew() -> None:
     """The misses have to be in a row."""
     assert after(LOST, LOST, WELL, LOST, LOST).relief is None
+
+
+def test_a_look_at_which_nobody_answers_is_no_evidence() -> None:
+    """A witness that is short of everything itself misses both; three looks have to tell the two apart."""
+    silence = replace(LOST, answers={"postgres-1": None, "postgres-2": None})
+    verdict = after(LOST, silence, LOST)
+    assert verdict.held
+    assert "did not always answer either" in verdict.reason
+    assert after(LOST, silence, LOST, LOST).relief is not None
 
 
 def test_a_leader_that_says_it_is_none_counts_as_lost() -> None:
@@ -680,6 +690,29 @@ def test_members_are_asked_at_the_same_time(tmp_path: Path) -> None:
         answers = members.answers(begun)
         assert time.monotonic() - begun < 0.8
     assert answers == {"postgres-1": None, "postgres-2": Answer(primary=False, streaming=True, received=7)}
+
+
+def test_a_question_that_fails_late_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was missed at its own look. Counted at the next one as well, a single lost packet would be two misses."""
+    said = json.dumps({"role": "primary", "state": "running"}).encode()
+    with serve(tmp_path, lambda _: (200, said), client_certificate=True) as server:
+        tls = ssl.create_default_context(cafile=str(server.certificate))
+        tls.load_cert_chain(server.certificate, server.key)
+        members = Members({"postgres-1": "127.0.0.1"}, tls, 1.0, int(server.url.rpartition(":")[2]))
+        failing, ask = threading.Event(), members.ask
+
+        def fail(_: str) -> Answer:
+            failing.wait()
+            raise TimeoutError
+
+        monkeypatch.setattr(members, "ask", fail)
+        members.begin()
+        assert members.answers(time.monotonic() - 1.0) == {"postgres-1": None}
+        monkeypatch.setattr(members, "ask", ask)
+        begun = time.monotonic()
+        members.begin()
+        threading.Timer(0.1, failing.set).start()
+        assert members.answers(begun) == {"postgres-1": Answer(primary=True)}
 
 
 def test_a_primary_says_how_far_it_has_written() -> None:

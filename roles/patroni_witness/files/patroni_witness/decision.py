@@ -82,8 +82,10 @@ class Memory:
     """What is remembered from one look to the next."""
 
     sight: Sight | None = None
-    # Looks in a row at which the leader did not answer as primary.
+    # Looks in a row at which the leader did not answer as primary, and those of them at which a standby did answer: one
+    # at which nobody does may say more about who looks.
     misses: int = 0
+    alone: int = 0
     # How far the standbys had received at the last look, added up, and whether that was further than the look before.
     received: int = 0
     receiving: bool = False
@@ -101,7 +103,7 @@ class Limits:
     """How many looks a decision takes."""
 
     # In a row, at which the leader did not answer as primary, or at which its commits waited.
-    misses: int = 4
+    misses: int = 3
     # At which it led and all was well before. A primary that has just taken its lease back may not yet have read what
     # it has to go by.
     settled: int = 20
@@ -231,7 +233,10 @@ def remember(memory: Memory, look: Look, limits: Limits) -> Memory:
     answer = look.answers.get(sight.leader)
     if answer is None or not answer.primary:
         misses = min(memory.misses + 1, limits.misses)
-        return Memory(sight, misses, received, received > memory.received, settled)
+        if not any(look.answers.get(name) for name in sight.standbys):
+            return Memory(sight, misses, memory.alone, memory.received, memory.receiving, settled)
+        alone = min(memory.alone + 1, limits.misses)
+        return Memory(sight, misses, alone, received, received > memory.received, settled)
     waiting = min(memory.waiting + 1, limits.misses) if commits_wait(memory, sight, look) else 0
     # The leader answers. A standby that only failed to answer stays in sight; one that is synchronous no more goes, and
     # so does one that streams no more, unless commits wait for it or the leader is stopping.
@@ -295,9 +300,9 @@ def decide(
 def judge(memory: Memory, look: Look, limits: Limits, *, held_lock: int, note: Mapping[str, str]) -> Verdict:
     """Say what follows from what is remembered and seen."""
     view, sight = look.view, memory.sight
-    alone = cut_off(memory, look, limits)
-    lost = sight is not None and (alone or memory.misses >= limits.misses)
-    how = "is lost: it does not reach etcd, and its standby receives nothing" if alone else "is lost"
+    isolated = cut_off(memory, look, limits)
+    lost = sight is not None and (isolated or memory.misses >= limits.misses)
+    how = "is lost: it does not reach etcd, and its standby receives nothing" if isolated else "is lost"
     if view is None:
         return Verdict("etcd does not answer with a majority", held=lost)
     if view.leader is None or sight is None:
@@ -307,7 +312,10 @@ def judge(memory: Memory, look: Look, limits: Limits, *, held_lock: int, note: M
         return Verdict(f"{sight.leader} and its synchronous standby {', '.join(sorted(sight.standbys))} are well")
     if view.lock is None or view.lock.created != held_lock:
         return Verdict(f"{sight.leader} {how}; acting is up to another witness", held=True)
-    if why := objection(view, memory, look, settled=memory.settled >= limits.settled):
+    why = objection(view, memory, look, settled=memory.settled >= limits.settled)
+    if not why and not isolated and memory.alone < limits.misses:
+        why = "the synchronous standby did not always answer either"
+    if why:
         return Verdict(f"{sight.leader} {how}; nothing is done: {why}", held=True)
     return Verdict(f"{sight.leader} {how}; it is relieved", relief=relieve(view, sight, note))
 

@@ -7,7 +7,7 @@ import json
 import ssl
 import time
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 from .decision import Answer
 
@@ -41,6 +41,8 @@ class Members:
         self.port = port
         self.pools = {name: ThreadPoolExecutor(1) for name in addresses}
         self.asked: dict[str, Future[Answer]] = {}
+        # Those whose question is one of an earlier look.
+        self.late: set[str] = set()
 
     def ask(self, name: str) -> Answer:
         """Ask one member, whatever the HTTP status it answers with."""
@@ -55,13 +57,26 @@ class Members:
 
     def begin(self) -> None:
         """Ask everybody who is not still busy with the last question."""
-        for name, pool in self.pools.items():
-            if name not in self.asked or self.asked[name].done():
-                self.asked[name] = pool.submit(self.ask, name)
+        self.late = {name for name, future in self.asked.items() if not future.done()}
+        for name in self.pools.keys() - self.late:
+            self.asked[name] = self.pools[name].submit(self.ask, name)
+
+    def ask_again(self, deadline: float) -> None:
+        """Ask those anew whose earlier question fails: it was missed at its own look, and says nothing of this one."""
+        while self.late:
+            waited_for = [self.asked[name] for name in self.late]
+            if not wait(waited_for, max(deadline - time.monotonic(), 0), FIRST_COMPLETED).done:
+                return
+            for name in [name for name in self.late if self.asked[name].done()]:
+                self.late.remove(name)
+                if self.asked[name].exception() is not None:
+                    self.asked[name] = self.pools[name].submit(self.ask, name)
 
     def answers(self, begun: float) -> dict[str, Answer | None]:
         """Return the answers to the questions of ``begun`` (monotonic seconds), None for one that is missing."""
-        wait(self.asked.values(), max(begun + self.patience - time.monotonic(), 0))
+        deadline = begun + self.patience
+        self.ask_again(deadline)
+        wait(self.asked.values(), max(deadline - time.monotonic(), 0))
         answers: dict[str, Answer | None] = {}
         for name, future in self.asked.items():
             well = future.done() and future.exception() is None
