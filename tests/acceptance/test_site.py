@@ -28,11 +28,16 @@ NOTHING = dict.fromkeys(lab.hosts(), 0)
 
 
 @pytest.mark.usefixtures("whole_cluster")
-def test_dry_run_announces_no_change() -> None:
-    """After everything that other tests did to the site."""
+def test_dry_run_announces_no_change_after_a_switchover() -> None:
+    """The primary role moves to the standby by the playbook; the dry run then finds nothing to change."""
+    old = lab.primary()
+    switchover = lab.playbook("playbooks/switchover.yml")
+    assert switchover.returncode == 0, switchover.stdout
+    assert lab.primary() != old
     dry = lab.playbook("site.yml", "--check", "--diff")
     assert dry.returncode == 0, dry.stdout
     assert changes(dry.stdout) == NOTHING, dry.stdout
+    assert lab.primary() != old
 
 
 @pytest.mark.usefixtures("whole_cluster")
