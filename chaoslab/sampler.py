@@ -73,6 +73,16 @@ class Finding:
     timelines: tuple[int | None, int | None]
 
 
+@dataclass(frozen=True)
+class Claim:
+    """An answer of a writable node, and what was known of the node then; a later answer changes none of it."""
+
+    sample: Sample
+    back: float
+    reign: float
+    named: dict[str, str]
+
+
 class Watch:
     """Finds two writable nodes in a stream of samples.
 
@@ -90,7 +100,7 @@ class Watch:
     def __init__(self) -> None:
         """Begin with no sample seen."""
         self._since: dict[str, float] = {}
-        self._writable: dict[str, deque[Sample]] = {}
+        self._claims: dict[str, deque[Claim]] = {}
         self._heard: dict[str, float] = {}
         self._back: dict[str, float] = {}
         self._reign: dict[str, float] = {}
@@ -114,24 +124,31 @@ class Watch:
         if sample.standbys:
             self._named[sample.node] = sample.standbys
         self._since.setdefault(sample.node, sample.answered)
-        self._writable.setdefault(sample.node, deque(maxlen=REMEMBERED)).append(sample)
-        for other, seen in self._writable.items():
+        claim = Claim(
+            sample,
+            self._back.get(sample.node, float("-inf")),
+            self._reign[sample.node],
+            self._named.get(sample.node, {}),
+        )
+        self._claims.setdefault(sample.node, deque(maxlen=REMEMBERED)).append(claim)
+        for other, seen in self._claims.items():
             if other != sample.node:
                 for witness in seen:
-                    if self._since[sample.node] <= witness.asked and witness.answered <= sample.asked:
-                        return self._finding(sample, witness)
+                    if self._since[sample.node] <= witness.sample.asked and witness.sample.answered <= sample.asked:
+                        return self._finding(claim, witness)
         return None
 
-    def _finding(self, sample: Sample, witness: Sample) -> Finding:
+    def _finding(self, last: Claim, between: Claim) -> Finding:
         """Tell a violation from a stale belief."""
-        older, newer = sorted((sample, witness), key=lambda one: one.timeline or 0)
-        awake = sample.answered - self._back.get(older.node, float("-inf"))
-        bound = self._named.get(older.node, {}).get(newer.node) == "sync"
-        reign = sample.answered - self._reign.get(newer.node, float("-inf"))
+        sample, witness = last.sample, between.sample
+        older, newer = sorted((last, between), key=lambda one: one.sample.timeline or 0)
+        awake = sample.answered - older.back
+        bound = older.named.get(newer.sample.node) == "sync"
+        reign = sample.answered - newer.reign
         harmless = awake <= GRACE_SECONDS or (bound and reign <= LEASE_SECONDS)
         stale = sample.timeline != witness.timeline and harmless
         # What was proved once is not proved again by the same witnesses.
-        self._writable[witness.node].clear()
+        self._claims[witness.node].clear()
         self._since[sample.node] = sample.answered
         nodes, timelines = (sample.node, witness.node), (sample.timeline, witness.timeline)
         return Finding(sample.answered, "stale" if stale else "violation", nodes, timelines)

@@ -225,6 +225,19 @@ def test_a_primary_that_needs_the_new_one_to_confirm_is_stale(named: str, kinds:
     assert {one.kind for one in found if one.time > 30.5} == {"violation"}
 
 
+@pytest.mark.parametrize(("named", "kind"), [("sync", "stale"), ("async", "violation")])
+def test_what_bound_a_primary_is_not_forgotten_when_it_steps_down(named: str, kind: str) -> None:
+    """Its last claim is told by the new one's next answer, which may come after word that it has stepped down."""
+    samples = [
+        sample("a", 9.0, **PRIMARY, timeline=1, standbys={"b": named}),
+        sample("b", 9.0, **PRIMARY, timeline=2),
+        sample("a", 9.2, **(PRIMARY | {"state": "stopping"})),
+        sample("a", 9.4, **STANDBY),
+        sample("b", 9.6, **PRIMARY, timeline=2),
+    ]
+    assert [one.kind for one in figures.findings(samples)] == [kind]
+
+
 @pytest.mark.parametrize("between", [STANDBY, {"error": "ConnectionRefusedError"}], ids=["stepped down", "was away"])
 def test_a_primary_that_comes_back_is_a_violation(between: dict[str, Any]) -> None:
     """What it named before it stepped down, or was stopped, binds it no more."""
