@@ -20,6 +20,7 @@ from chaoslab.sampler import Sample
 EVENT_KINDS = (
     "steady-before",  # a probe of the steady state, before anything is touched; its status says how it went
     "inject",  # an action of the method
+    "probe",  # a probe of the method, between its actions
     "heal",  # a fault is gone
     "rollback",  # an action of the rollbacks
     "steady-after",  # a probe of the steady state, at the end

@@ -14,6 +14,7 @@ import pytest
 
 from chaoslab import tokens
 from chaoslab.cli import main
+from chaoslab.records import EVENT_KINDS
 
 ROOT = Path(__file__).resolve().parents[2]
 WALL = 1_800_000_000.0
@@ -409,3 +410,10 @@ def test_the_statement_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     """For psql."""
     assert main(["sql"]) == 0
     assert "FROM polls_vote" in capsys.readouterr().out
+
+
+def test_the_playbooks_note_the_kinds_that_are_known() -> None:
+    """A kind that the judge does not know leaves a run without a verdict; one that nobody notes is dead."""
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "playbooks/tasks/chaos").glob("*.yml")]
+    noted = {kind for text in texts for kind in re.findall(r"(?:chaos_moment: |\bkind: |'kind': ')([a-z-]+)", text)}
+    assert noted == set(EVENT_KINDS)
