@@ -78,8 +78,10 @@ class Claim:
     """An answer of a writable node, and what was known of the node then; a later answer changes none of it."""
 
     sample: Sample
+    # In seconds, when it answered again after a silence, and since when it is writable without a break.
     back: float
     reign: float
+    # The standbys that it named last in that time, and how each is replicated to.
     named: dict[str, str]
 
 
