@@ -17,10 +17,17 @@ from sreproject.router import PRIMARY
 # DO NOTHING the repeat would write nothing, wait for nothing and vouch for a row that can still be
 # lost. DO UPDATE writes a commit record, which lies behind the first one in the WAL, so waiting for
 # the one is waiting for both.
+#
+# Votes for one choice are counted one after the other, each with its wait for the standby. The advisory
+# lock has them queue in order of arrival. At the row itself each commit wakes everyone who has reached
+# it, one wins whatever its place, and the rest follow the row's versions and wait anew: then a busy
+# host lets some votes wait beyond their deadline while later ones pass.
 STATEMENT = """
-WITH ledger AS (
+WITH turn AS (
+    SELECT id, pg_advisory_xact_lock(id) FROM polls_choice WHERE id = %(choice)s AND question_id = %(question)s
+), ledger AS (
     INSERT INTO polls_vote (token, choice_id)
-    SELECT %(token)s, id FROM polls_choice WHERE id = %(choice)s AND question_id = %(question)s
+    SELECT %(token)s, id FROM turn
     ON CONFLICT (token) DO UPDATE SET token = EXCLUDED.token
     RETURNING choice_id, xmax = 0 AS is_new
 ), tally AS (

@@ -75,6 +75,22 @@ def test_a_choice_deleted_meanwhile_is_an_unknown_choice(live: Server, tally: Ta
     assert tally() == {}
 
 
+def test_votes_for_one_choice_queue(live: Server, tally: Tally) -> None:
+    """One vote waits at the row, the others wait for their turn, and those for another choice do not."""
+    other = psycopg2.connect(host=str(live.home), user="postgres", dbname=connections["default"].settings_dict["NAME"])
+    try:
+        with other, other.cursor() as cursor:
+            cursor.execute("UPDATE polls_choice SET choice_text = 'Still much' WHERE id = 1")
+            voters = [Voter(1, 1) for _ in range(5)]
+            wait_until(lambda: len(live.backends("wait_event = 'advisory'")) == 4)
+            assert len(live.backends("wait_event = 'transactionid'")) == 1
+            assert Voter(1, 2).result()
+    finally:
+        other.close()
+    assert all(voter.result() for voter in voters)
+    assert tally() == {1: 5, 2: 1}
+
+
 def test_saving_a_choice_keeps_votes_cast_meanwhile(tally: Tally) -> None:
     """An edit of the text, in the admin for instance, does not put an old tally back."""
     choice = Choice.objects.get(pk=1)
