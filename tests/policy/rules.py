@@ -300,7 +300,7 @@ def roles_carry_their_tag(repository: Repository) -> Iterator[str]:
 def root_shortcuts_are_imports(repository: Repository) -> Iterator[str]:
     """A playbook at the root is an import of the playbook of that name, nothing else."""
     for path in repository.under("*.yml"):
-        if path.name == "requirements.yml" or path.name.startswith("."):
+        if path.name in {"galaxy.yml", "requirements.yml"} or path.name.startswith("."):
             continue
         plays = repository.load(path)
         lines = [line for line in repository.texts[path].splitlines() if line.strip(" -")]
@@ -392,7 +392,8 @@ def bundled_collections() -> dict[str, str]:
     spec = importlib.util.find_spec("ansible_collections")
     if spec is None or not spec.submodule_search_locations:
         return {}
-    manifests = Path(spec.submodule_search_locations[0]).glob("*/*/MANIFEST.json")
+    # Of several places that the package may have, only the installed one holds manifests.
+    manifests = (path for place in spec.submodule_search_locations for path in Path(place).glob("*/*/MANIFEST.json"))
     infos = (json.loads(path.read_text("utf-8"))["collection_info"] for path in manifests)
     return {f"{info['namespace']}.{info['name']}": info["version"] for info in infos}
 
@@ -435,7 +436,7 @@ def scripts_are_executable(repository: Repository) -> Iterator[str]:
     """What starts with an interpreter can be started, and nothing else claims to."""
     for path, text in repository.texts.items():
         # Ansible's modules and files for targets get their mode where they are put.
-        if any(path.is_relative_to(repository.root / folder) for folder in ("roles", "playbooks/library")):
+        if any(path.is_relative_to(repository.root / folder) for folder in ("roles", "plugins")):
             continue
         executable = bool(path.stat().st_mode & 0o100)
         if text.startswith("#!/") != executable:

@@ -26,9 +26,9 @@ HOUR = 3_600_000
 Json = dict[str, Any]
 
 
-dashboards = load("playbooks/filter_plugins/dashboards.py")
-search_elasticsearch = load("playbooks/library/search_elasticsearch.py")
-render_dashboard = load("playbooks/library/render_dashboard.py")
+dashboards = load("plugins/filter/dashboards.py")
+search_elasticsearch = load("plugins/modules/search_elasticsearch.py")
+render_dashboard = load("plugins/modules/render_dashboard.py")
 
 DASHBOARD: Json = dashboards.read_dashboard("dashboards/site.yml")
 SPECS = sorted(REPOSITORY.glob("dashboards/*.vl.json"))
@@ -488,7 +488,9 @@ def test_page(tmp_path: Path, capsys: pytest.CaptureFixture[str], full: dict[str
 def test_playbook_asks_as_the_reader() -> None:
     """The report's user, the host's certificate, loopback."""
     (play,) = yaml.safe_load((REPOSITORY / "playbooks/observe.yml").read_text("utf-8"))
-    task = next(task["search_elasticsearch"] for task in play["tasks"] if "search_elasticsearch" in task)
+    task = next(
+        task["sre.stack.search_elasticsearch"] for task in play["tasks"] if "sre.stack.search_elasticsearch" in task
+    )
     assert task["user"] == "reader"
     assert task["url"] == "https://127.0.0.1:9200"
     assert task["ca_file"] == "/etc/ssl/site/ca.crt"

@@ -13,7 +13,7 @@ import yaml
 from tests.unit.load import load
 
 PLAYBOOKS = Path(__file__).resolve().parents[2] / "playbooks"
-demo_traffic = load("playbooks/library/demo_traffic.py")
+demo_traffic = load("plugins/modules/demo_traffic.py")
 
 VISITORS: list[dict[str, Any]] = yaml.safe_load((PLAYBOOKS / "vars" / "demo_visitors.yml").read_text())["demo_visitors"]
 MANY = 20_000

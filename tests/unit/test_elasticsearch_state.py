@@ -26,8 +26,8 @@ USERS = [
 ]
 
 
-elasticsearch_state = load("roles/elasticsearch/library/elasticsearch_state.py")
-elasticsearch_keystore = load("roles/elasticsearch/library/elasticsearch_keystore.py")
+elasticsearch_state = load("plugins/modules/elasticsearch_state.py")
+elasticsearch_keystore = load("plugins/modules/elasticsearch_keystore.py")
 
 
 @functools.cache

@@ -15,7 +15,7 @@ from tests.unit.load import load
 ROLE = Path(__file__).resolve().parents[2] / "roles/filebeat"
 
 
-filebeat_setup = load("roles/filebeat/library/filebeat_setup.py")
+filebeat_setup = load("plugins/modules/filebeat_setup.py")
 
 
 def options(version: str = "7.10.2", **changes: Any) -> dict[str, Any]:

@@ -31,11 +31,11 @@ ROLE = REPOSITORY / "roles/kibana"
 Json = dict[str, Any]
 
 
-load("roles/kibana/module_utils/kibana_http.py", "ansible.module_utils.kibana_http")
-kibana_service_token = load("roles/kibana/library/kibana_service_token.py")
-kibana_saved_objects = load("roles/kibana/library/kibana_saved_objects.py")
-kibana_objects = load("roles/kibana/filter_plugins/kibana_objects.py")
-dashboards = load("playbooks/filter_plugins/dashboards.py")
+load("plugins/module_utils/kibana_http.py", "ansible_collections.sre.stack.plugins.module_utils.kibana_http")
+kibana_service_token = load("plugins/modules/kibana_service_token.py")
+kibana_saved_objects = load("plugins/modules/kibana_saved_objects.py")
+kibana_objects = load("plugins/filter/kibana_objects.py")
+dashboards = load("plugins/filter/dashboards.py")
 
 DASHBOARD: Json = dashboards.read_dashboard("dashboards/site.yml")
 OBJECTS: list[Json] = kibana_objects.kibana_objects([DASHBOARD], ["filebeat-*"])

@@ -15,8 +15,8 @@ from tests.unit.load import load
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 
 
-etcd_auth = load("roles/etcd/library/etcd_auth.py")
-supervisor_programs = load("roles/gunicorn/library/supervisor_programs.py")
+etcd_auth = load("plugins/modules/etcd_auth.py")
+supervisor_programs = load("plugins/modules/supervisor_programs.py")
 pack = load("roles/polls/files/pack.py")
 
 

@@ -43,7 +43,7 @@ author: ansible-sre-stack authors
 
 EXAMPLES = r"""
 - name: Let a report read the logs
-  elasticsearch_state:
+  sre.stack.elasticsearch_state:
     url: https://192.0.2.1:9200
     ca_file: /etc/elasticsearch/certs/ca.crt
     cert_file: /etc/elasticsearch/certs/host.crt

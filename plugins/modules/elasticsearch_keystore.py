@@ -25,7 +25,7 @@ author: ansible-sre-stack authors
 
 EXAMPLES = r"""
 - name: Let the first sign-in happen
-  elasticsearch_keystore:
+  sre.stack.elasticsearch_keystore:
     bootstrap_password: "{{ elasticsearch_bootstrap_password }}"
     unwanted: [autoconfiguration.password_hash]
 """

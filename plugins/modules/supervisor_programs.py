@@ -31,7 +31,7 @@ author: ansible-sre-stack authors
 
 EXAMPLES = r"""
 - name: Run both programs as they are defined
-  supervisor_programs:
+  sre.stack.supervisor_programs:
     prefix: gunicorn-
     programs:
       - {name: gunicorn-8000, url: "http://127.0.0.1:8000/healthz"}

@@ -36,7 +36,7 @@ options:
 
 EXAMPLES = r"""
 - name: Count the events
-  search_elasticsearch:
+  sre.stack.search_elasticsearch:
     url: https://127.0.0.1:9200
     ca_file: /etc/ssl/site/ca.crt
     cert_file: /etc/ssl/site/host.crt

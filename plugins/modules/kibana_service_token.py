@@ -27,7 +27,7 @@ author: ansible-sre-stack authors
 
 EXAMPLES = r"""
 - name: Let Kibana in
-  kibana_service_token:
+  sre.stack.kibana_service_token:
     elasticsearch_url: https://192.0.2.14:9200
     elasticsearch_password: "{{ elasticsearch_password }}"
     ca_file: /etc/kibana/tls/ca.crt
@@ -49,7 +49,7 @@ import ssl
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.kibana_http import Api, ApiError, basic, refusal
+from ansible_collections.sre.stack.plugins.module_utils.kibana_http import Api, ApiError, basic, refusal
 
 SETTING = "elasticsearch.serviceAccountToken"
 ACCOUNT = "elastic/kibana"

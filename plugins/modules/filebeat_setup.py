@@ -34,7 +34,7 @@ author: ansible-sre-stack authors
 
 EXAMPLES = r"""
 - name: Set up what nginx's events need
-  filebeat_setup:
+  sre.stack.filebeat_setup:
     hosts: ["https://192.0.2.14:9200"]
     ca_file: /etc/ssl/site/ca.crt
     cert_file: /etc/ssl/site/host.crt

@@ -35,7 +35,7 @@ author: ansible-sre-stack authors
 
 EXAMPLES = r"""
 - name: Let Patroni use its own keys only
-  etcd_auth:
+  sre.stack.etcd_auth:
     endpoint: https://192.0.2.1:2379
     ca_file: /etc/etcd/tls/ca.crt
     cert_file: /etc/etcd/tls/host.crt

@@ -41,11 +41,11 @@ options:
 
 EXAMPLES = r"""
 - name: Render the page
-  render_dashboard:
+  sre.stack.render_dashboard:
     dest: /tmp/page
     title: Polls site
     range: the last hour
-    panels: "{{ dashboard | dashboard_answers(responses) }}"
+    panels: "{{ dashboard | sre.stack.dashboard_answers(responses) }}"
   delegate_to: localhost
 """
 

@@ -27,11 +27,11 @@ author: ansible-sre-stack authors
 
 EXAMPLES = r"""
 - name: Import the dashboards
-  kibana_saved_objects:
+  sre.stack.kibana_saved_objects:
     url: https://192.0.2.14:5601
     ca_file: /etc/kibana/tls/ca.crt
     password: "{{ elasticsearch_password }}"
-    objects: "{{ kibana_dashboards | kibana_objects(['filebeat-*']) }}"
+    objects: "{{ kibana_dashboards | sre.stack.kibana_objects(['filebeat-*']) }}"
 """
 
 RETURN = r"""
@@ -48,7 +48,7 @@ import uuid
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.kibana_http import Api, ApiError, basic, refusal
+from ansible_collections.sre.stack.plugins.module_utils.kibana_http import Api, ApiError, basic, refusal
 
 POLL_SECONDS = 2.0
 OK, BAD_REQUEST, UNAUTHORIZED, NOT_FOUND = 200, 400, 401, 404

@@ -61,7 +61,7 @@ options:
 
 EXAMPLES = r"""
 - name: A minute of visitors
-  demo_traffic:
+  sre.stack.demo_traffic:
     url: https://192.0.2.11
     ca_file: ca.crt
     requests: 1200
