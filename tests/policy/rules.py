@@ -14,6 +14,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 from tests.policy.repository import Repository
@@ -367,7 +368,7 @@ def templates_say_who_manages_them(repository: Repository) -> Iterator[str]:
 @rule
 def group_vars_name_options(repository: Repository) -> Iterator[str]:
     """group_vars/<group>/<role>.yml sets that role's options, or truths of the whole site."""
-    options = {role.name: role.options for role in repository.roles}
+    options: dict[str, dict[str, Any]] = {"site": {}} | {role.name: role.options for role in repository.roles}
     for path in repository.under("group_vars/*/*.yml"):
         if path.stem not in options:
             yield f"{repository.name(path)}: there is no role {path.stem}"
