@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,6 @@ from typing import Any
 import yaml
 
 GENERATED = {".venv", ".lab", ".git", "__pycache__"}
-BLOCK_KEYS = ("block", "rescue", "always")
 
 
 class Loader(yaml.SafeLoader):
@@ -25,16 +24,6 @@ def _as_text(_loader: yaml.SafeLoader, _suffix: str, node: yaml.Node) -> str:
 
 
 Loader.add_multi_constructor("!", _as_text)
-
-
-def walk_tasks(tasks: object) -> Iterator[dict[str, Any]]:
-    """Yield every task, also those within blocks, and the blocks themselves."""
-    for task in tasks if isinstance(tasks, list) else []:
-        if not isinstance(task, dict):
-            continue
-        yield task
-        for key in BLOCK_KEYS:
-            yield from walk_tasks(task.get(key))
 
 
 @dataclass(frozen=True)
@@ -142,16 +131,6 @@ class Repository:
     def handler_files(self) -> list[Path]:
         """Return the files of handlers."""
         return self.under("roles/*/handlers/**/*.yml")
-
-    def tasks(self, path: Path) -> Iterator[dict[str, Any]]:
-        """Yield the tasks of a file of tasks, of handlers, or of a playbook."""
-        content = self.load(path)
-        for entry in content if isinstance(content, list) else []:
-            if isinstance(entry, dict) and ("hosts" in entry or "import_playbook" in entry):
-                for key in ("pre_tasks", "tasks", "post_tasks", "handlers"):
-                    yield from walk_tasks(entry.get(key))
-            else:
-                yield from walk_tasks([entry])
 
     @cached_property
     def markdown(self) -> dict[Path, str]:

@@ -10,8 +10,6 @@ import functools
 import importlib.util
 import json
 import re
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,22 +30,6 @@ ROLE_FILES = (
 )
 MAX_TASK_LINES = 120
 
-# Playbooks that operate what site.yml has built, or the lab itself: these may hold tasks.
-OPERATIONS = {
-    "chaos.yml",
-    "demo-traffic.yml",
-    "lab-create.yml",
-    "lab-destroy.yml",
-    "lab.yml",
-    "observe.yml",
-    "preflight.yml",
-    "smoke.yml",
-    "status.yml",
-    "summary.yml",
-    "switchover.yml",
-}
-# The facts that roles need are gathered once, ahead of the roles, by this module alone.
-MODULES_BESIDE_ROLES = {"ansible.builtin.setup"}
 
 # Steps of Molecule that need a playbook of the scenario; the others have one in the base configuration.
 MOLECULE_STEPS = {"cleanup", "prepare", "side_effect", "verify"}
@@ -104,7 +86,6 @@ LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)|(?:sr
 MAKE = re.compile(r"(?:^ *|`|\$ |&& )make ((?:[A-Z_]+=\S+ )*)([a-z][a-z-]*)", re.MULTILINE)
 PLAYBOOK = re.compile(r"\bansible-playbook [^\n`]*?((?:[\w-]+/)*[\w-]+\.yml)(?=[\s`]|$)")
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
-SHEBANG = re.compile(r"#!\s*/(?:usr/)?bin/(?:env )?(?:ba|da)?sh\b")
 
 
 def rule(function: Rule) -> Rule:
@@ -198,19 +179,6 @@ def options_are_used(repository: Repository) -> Iterator[str]:
 
 
 @rule
-def variables_carry_the_role_name(repository: Repository) -> Iterator[str]:
-    """Inputs start with the role's name, constants with that or with two underscores and it."""
-    for role in repository.roles:
-        for name in sorted(role.defaults.keys() | role.options.keys()):
-            if not name.startswith(f"{role.name}_"):
-                yield f"roles/{role.name}: {name} does not start with {role.name}_"
-        for path in repository.under(f"roles/{role.name}/vars/**/*.yml"):
-            for name in repository.load(path) or {}:
-                if not name.startswith((f"{role.name}_", f"__{role.name}_")):
-                    yield f"{repository.name(path)}: {name} does not start with __{role.name}_"
-
-
-@rule
 def roles_know_no_groups(repository: Repository) -> Iterator[str]:
     """Roles take hosts as variables: the inventory's groups are the playbooks' business."""
     for path in repository.under("roles/*/**/*"):
@@ -219,31 +187,6 @@ def roles_know_no_groups(repository: Repository) -> Iterator[str]:
         for number, line in enumerate(repository.texts.get(path, "").splitlines(), 1):
             if GROUPS.search(line):
                 yield f"{repository.name(path)}:{number}: uses the inventory's groups or hostvars"
-
-
-@rule
-def handlers_are_notified(repository: Repository) -> Iterator[str]:
-    """No handler that nobody notifies, and no notice that nobody hears."""
-
-    def listed(value: object) -> list[str]:
-        return [str(item) for item in (value if isinstance(value, list) else [value]) if item]
-
-    for role in repository.roles:
-        files = [
-            *repository.under(f"roles/{role.name}/tasks/**/*.yml"),
-            *repository.under(f"roles/{role.name}/handlers/**/*.yml"),
-        ]
-        notified = {name for path in files for task in repository.tasks(path) for name in listed(task.get("notify"))}
-        heard = set()
-        for path in repository.under(f"roles/{role.name}/handlers/**/*.yml"):
-            for handler in repository.tasks(path):
-                names = {str(handler.get("name")), *listed(handler.get("listen"))}
-                heard |= names
-                if not names & notified:
-                    yield f"{repository.name(path)}: nobody notifies '{handler.get('name')}'"
-        for name in sorted(notified - heard):
-            if "{{" not in name:
-                yield f"roles/{role.name}: no handler '{name}' hears its notice"
 
 
 @rule
@@ -275,17 +218,6 @@ def role_readme_has_its_sections(repository: Repository) -> Iterator[str]:
 
 
 @rule
-def playbooks_are_lists_of_roles(repository: Repository) -> Iterator[str]:
-    """What site.yml is made of holds roles and imports; only operations hold tasks."""
-    for path in repository.playbooks:
-        if path.name in OPERATIONS or path.name.startswith("chaos-"):
-            continue
-        for task in repository.tasks(path):
-            if not MODULES_BESIDE_ROLES & task.keys():
-                yield f"{repository.name(path)}: the task '{task.get('name')}' belongs in a role"
-
-
-@rule
 def roles_carry_their_tag(repository: Repository) -> Iterator[str]:
     """`--tags nginx` runs the role nginx."""
     for path in repository.playbooks:
@@ -298,46 +230,12 @@ def roles_carry_their_tag(repository: Repository) -> Iterator[str]:
 
 
 @rule
-def root_shortcuts_are_imports(repository: Repository) -> Iterator[str]:
-    """A playbook at the root is an import of the playbook of that name, nothing else."""
-    for path in repository.under("*.yml"):
-        if path.name in {"galaxy.yml", "requirements.yml"} or path.name.startswith("."):
-            continue
-        plays = repository.load(path)
-        lines = [line for line in repository.texts[path].splitlines() if line.strip(" -")]
-        target = f"playbooks/{path.name}"
-        if (
-            not isinstance(plays, list)
-            or len(plays) != 1
-            or not plays[0].keys() <= {"name", "import_playbook", "ansible.builtin.import_playbook"}
-            or target not in plays[0].values()
-            or len(lines) != len(plays[0])
-        ):
-            yield f"{path.name}: is not a two-line import of {target}"
-        elif not (repository.root / target).is_file():
-            yield f"{path.name}: {target} does not exist"
-
-
-@rule
 def task_files_are_short(repository: Repository) -> Iterator[str]:
     """A file of tasks fits in the head."""
     for path in [*repository.task_files, *repository.handler_files]:
         lines = len(repository.texts[path].splitlines())
         if lines > MAX_TASK_LINES:
             yield f"{repository.name(path)}: {lines} lines, more than {MAX_TASK_LINES}: split it"
-
-
-@rule
-def task_names_carry_their_file(repository: Repository) -> Iterator[str]:
-    """A task's name starts with its file's name, so that the output says where to look."""
-    for path in repository.under("roles/*/tasks/**/*.yml"):
-        for task in repository.tasks(path):
-            name = str(task.get("name", ""))
-            if path.stem == "main":
-                if not re.match(r"(main \| )?[A-Z]", name):
-                    yield f"{repository.name(path)}: '{name}' is no sentence"
-            elif not re.match(rf"{re.escape(path.stem)} \| [A-Z]", name):
-                yield f"{repository.name(path)}: '{name}' does not start with '{path.stem} | '"
 
 
 @rule
@@ -378,15 +276,6 @@ def group_vars_name_options(repository: Repository) -> Iterator[str]:
                 yield f"{repository.name(path)}: {name} is no option of role {path.stem}"
 
 
-@rule
-def delegates_reach_their_host(repository: Repository) -> Iterator[str]:
-    """A delegated task reads inventory_hostname as its first host's, so that it would be sent to the wrong one."""
-    for path in repository.under("inventories/**/*.yml"):
-        for number, line in enumerate(repository.texts[path].splitlines(), 1):
-            if re.match(r" *ansible_\w+:.*\binventory_hostname\b", line):
-                yield f"{repository.name(path)}:{number}: a connection's variable is made from inventory_hostname"
-
-
 @functools.cache
 def bundled_collections() -> dict[str, str]:
     """Return the collections that the installed package `ansible` carries, with versions."""
@@ -417,31 +306,6 @@ def collections_are_the_bundled_ones(repository: Repository) -> Iterator[str]:
 
 
 # The whole repository
-
-
-@rule
-def shell_is_clean(repository: Repository) -> Iterator[str]:
-    """Every shell script passes shellcheck."""
-    scripts = [path for path, text in repository.texts.items() if SHEBANG.match(text)]
-    program = shutil.which("shellcheck")
-    if program is None:
-        yield "shellcheck is not installed (Debian package shellcheck)"
-    elif scripts:
-        command = [program, "--format=gcc", *map(str, scripts)]
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
-        yield from result.stdout.replace(f"{repository.root}/", "").splitlines()
-
-
-@rule
-def scripts_are_executable(repository: Repository) -> Iterator[str]:
-    """What starts with an interpreter can be started, and nothing else claims to."""
-    for path, text in repository.texts.items():
-        # Ansible's modules and files for targets get their mode where they are put.
-        if any(path.is_relative_to(repository.root / folder) for folder in ("roles", "plugins")):
-            continue
-        executable = bool(path.stat().st_mode & 0o100)
-        if text.startswith("#!/") != executable:
-            yield f"{repository.name(path)}: mode and first line disagree on being a program"
 
 
 @rule
@@ -500,30 +364,12 @@ def commands_in_markdown_exist(repository: Repository) -> Iterator[str]:
 
 
 @rule
-def make_targets_say_what_they_do(repository: Repository) -> Iterator[str]:
-    """`make help` lists every target that is meant to be typed."""
-    makefile = repository.texts.get(repository.root / "Makefile", "")
-    for target, rest in re.findall(r"^([a-z][a-z-]*):(.*)$", makefile, re.MULTILINE):
-        if "## " not in rest:
-            yield f"Makefile: {target} has no ## comment for make help"
-
-
-@rule
 def readme_lists_every_role(repository: Repository) -> Iterator[str]:
     """The front page links to every role's own page."""
     text = repository.texts.get(repository.root / "README.md", "")
     for role in repository.roles:
         if f"(roles/{role.name}/README.md)" not in text and f"(roles/{role.name}/)" not in text:
             yield f"README.md: role {role.name} is not in the table of roles"
-
-
-@rule
-def ci_runs_the_test_command(repository: Repository) -> Iterator[str]:
-    """What runs elsewhere is what the README tells everybody to run."""
-    for name in (".ci/run", ".github/workflows/ci.yml"):
-        text = repository.texts.get(repository.root / name, "")
-        if not re.search(r"\bmake test\b", text):
-            yield f"{name}: does not run make test"
 
 
 @rule
