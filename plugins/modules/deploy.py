@@ -121,11 +121,13 @@ ARGUMENTS: dict[str, Any] = {
     "payload": {"type": "str", "no_log": True},
 }
 
+# Where roles put files of units.
+UNITS = "/etc/systemd/system"
+
 PROPERTIES = (
     "LoadState",
     "ActiveState",
     "UnitFileState",
-    "NeedDaemonReload",
     "ReloadResult",
     "ExecMainStartTimestamp",
     "ActiveEnterTimestamp",
@@ -406,10 +408,6 @@ class Unit:
     def run(self, entries: list[Entry], changed: set[str]) -> list[str]:
         """Enable the unit and have it run on its files; return what was done, or would be in check mode."""
         actions = []
-        stale = self.state["LoadState"] == "not-found" or self.state["NeedDaemonReload"] == "yes"
-        if stale and not self.module.check_mode:
-            self.systemctl("daemon-reload")
-            self.look()
         if self.state["UnitFileState"] in {"disabled", ""}:
             actions.append("enable")
         if not self.runs:
@@ -418,10 +416,22 @@ class Unit:
             actions.append("restart")
         elif self.outdated(entries, changed, "reload", self.loaded):
             actions.append("reload")
-        if not self.module.check_mode:
-            for action in actions:
-                self.systemctl(action, self.name)
+        if self.module.check_mode:
+            return [f"{action} {self.name}" for action in actions]
+        # systemd does not see by itself that a folder of drop-in files is new.
+        if "start" in actions or "restart" in actions or self.rewritten(entries, changed):
+            self.systemctl("daemon-reload")
+        for action in actions:
+            self.systemctl(action, self.name)
         return [f"{action} {self.name}" for action in actions]
+
+    def rewritten(self, entries: list[Entry], changed: set[str]) -> bool:
+        """Return whether a unit's file among these was changed, now or since systemd has read it."""
+        paths = [entry["path"] for entry in entries if entry["path"].startswith(f"{UNITS}/")]
+        names = sorted({Path(path).relative_to(UNITS).parts[0].removesuffix(".d") for path in paths})
+        if not names or changed.intersection(paths):
+            return bool(names)
+        return "yes" in self.systemctl("show", "--property=NeedDaemonReload", *names)
 
     def outdated(self, entries: list[Entry], changed: set[str], how: str, since: float) -> bool:
         """Return whether a file that the unit takes up in this way was changed, now or after ``since``."""

@@ -183,7 +183,6 @@ def shown(started: float, reloaded: float | None = None, **more: str) -> dict[st
         "LoadState": "loaded",
         "ActiveState": "active",
         "UnitFileState": "enabled",
-        "NeedDaemonReload": "no",
         "ReloadResult": "success",
         "ExecMainStartTimestamp": text(started),
         "ActiveEnterTimestamp": text(started + 1),
@@ -208,7 +207,6 @@ NOW = time.time()
         (shown(NOW - 100, NOW - 40, ReloadResult="exit-code"), NOW - 50, ["reload"]),
         (shown(NOW - 100, ActiveState="failed"), NOW - 50, ["start"]),
         (shown(NOW - 100, UnitFileState="disabled"), NOW - 200, ["enable"]),
-        (shown(NOW - 100, NeedDaemonReload="yes"), NOW - 200, []),
         # A timer has no process.
         (shown(NOW - 100, ExecMainStartTimestamp=""), NOW - 50, ["reload"]),
     ],
@@ -223,7 +221,7 @@ def test_a_unit_runs_on_what_is_on_disk(
     done = deploy.Unit(module, "a.service").run([entry(place / "a.conf", reload="a.service")], set())
     assert done == [f"{action} a.service" for action in actions]
     asked = [command[1] for command in module.ran if command[1] != "show"]
-    assert asked == (["daemon-reload"] if unit["NeedDaemonReload"] == "yes" else []) + actions
+    assert asked == (["daemon-reload"] if "start" in actions else []) + actions
 
 
 def test_a_restart_makes_a_reload_superfluous(module: Module, place: Path) -> None:
@@ -234,6 +232,22 @@ def test_a_restart_makes_a_reload_superfluous(module: Module, place: Path) -> No
     entries = [entry(place / "a.conf", reload="a.service"), entry(place / "unit.conf", restart="a.service")]
     assert deploy.Unit(module, "a.service").run(entries, set()) == ["restart a.service"]
     assert deploy.Unit(module, "b.service").run(entries, set()) == []
+
+
+@pytest.mark.parametrize(("stale", "changed"), [("no", False), ("yes", False), ("no", True)])
+def test_systemd_reads_changed_files_of_units(
+    module: Module, place: Path, monkeypatch: pytest.MonkeyPatch, stale: str, *, changed: bool
+) -> None:
+    """Also those of a service that only its timer starts, and those that a run which was cut off has written."""
+    monkeypatch.setattr(deploy, "UNITS", str(place))
+    (place / "a.timer.d").mkdir()
+    (place / "a.timer.d/50-site.conf").touch()
+    module.shown = shown(time.time() + 1, NeedDaemonReload=stale)
+    entries = [entry(place / "a.service"), entry(place / "a.timer.d/50-site.conf")]
+    assert deploy.Unit(module, "a.timer").run(entries, {f"{place}/a.service"} if changed else set()) == []
+    asked = ["systemctl", "show", "--property=NeedDaemonReload", "a.service", "a.timer"]
+    assert (asked in module.ran) is not changed
+    assert (["systemctl", "daemon-reload"] in module.ran) is (changed or stale == "yes")
 
 
 def test_a_removed_file_counts_from_its_folder(module: Module, place: Path) -> None:
