@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import sys
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
 from chaoslab import experiment as experiments
-from chaoslab import judge, records, report, sampler
-from chaoslab.files import InputError, read_object, write_text
+from chaoslab import judge, records, report, sampler, visits, voter
+from chaoslab.files import InputError, compact, read_object, write_text
 from chaoslab.guard import Limits, guard
 from chaoslab.observe import Options, observe
 
@@ -20,6 +21,24 @@ PASS, RED, UNUSABLE = 0, 1, 2
 def say(text: str) -> None:
     """Print a line."""
     sys.stdout.write(f"{text}\n")
+
+
+def run_vote(options: argparse.Namespace) -> int:
+    """Vote one after the other, and print the tokens of the votes that were confirmed."""
+    answers = asyncio.run(voter.cast(options.url, options.ca_file, options.count))
+    say(compact([token for token, answer in answers.items() if answer.outcome == voter.OK]))
+    failed = {token: answer.error for token, answer in answers.items() if answer.outcome != voter.OK}
+    for token, error in failed.items():
+        sys.stderr.write(f"vote: {token} was not confirmed: {error}\n")
+    return RED if failed else PASS
+
+
+def run_visit(options: argparse.Namespace) -> int:
+    """Send visitors, and print what they were answered."""
+    visitors = visits.Visitors(visits.plan(options.count, options.seed, options.visitors, options.error_path))
+    asyncio.run(visitors.send(options.url, options.ca_file, options.rate))
+    say(compact(visitors.report()))
+    return PASS
 
 
 def run_observe(options: argparse.Namespace) -> int:
@@ -107,6 +126,14 @@ def parser() -> argparse.ArgumentParser:
         found.set_defaults(run=run)
         return found
 
+    found = command(
+        "vote", run_vote, "Vote as a browser does; print the tokens as JSON, exit with 1 when one was refused."
+    )
+    _site_arguments(found)
+    found.add_argument("--count", type=int, default=1, metavar="N", help="how many votes, one by one (%(default)s)")
+
+    _visit_arguments(command("visit", run_visit, "Send visitors from around the world; print their answers as JSON."))
+
     _observe_arguments(
         command("observe", run_observe, "Vote and read on a fixed schedule, and write down every answer.")
     )
@@ -142,10 +169,39 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _observe_arguments(parser: argparse.ArgumentParser) -> None:
+def _site_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--url", required=True, type=lambda text: text.rstrip("/"), help="address of the site, without /polls/")
     add("--ca-file", type=Path, metavar="FILE", help="authority that signed the site's certificate (the system's)")
+
+
+def _pace(text: str) -> float:
+    """Parse a number above 0; raise ArgumentTypeError for anything else."""
+    if (rate := float(text)) > 0:
+        return rate
+    raise argparse.ArgumentTypeError(f"{text} is not above 0")
+
+
+def _visit_arguments(parser: argparse.ArgumentParser) -> None:
+    _site_arguments(parser)
+    add = parser.add_argument
+    add("--count", type=int, required=True, metavar="N", help="how many visits")
+    add("--rate", type=_pace, default=20.0, metavar="N", help="visits per second (%(default)g)")
+    add(
+        "--seed",
+        type=int,
+        default=1,
+        metavar="N",
+        help="what the choice of visitors and pages starts from (%(default)s)",
+    )
+    text = "networks of the visitors, whose addresses go into X-Forwarded-For; WEIGHT is the share among all weights"
+    add("--visitors", type=visits.crowd, nargs="+", required=True, metavar="NETWORK=WEIGHT", help=text)
+    add("--error-path", default="", metavar="PATH", help="a path that the site answers with an error (none)")
+
+
+def _observe_arguments(parser: argparse.ArgumentParser) -> None:
+    _site_arguments(parser)
+    add = parser.add_argument
     add("--rate", type=float, default=20.0, metavar="N", help="votes per second (%(default)g)")
     add("--read-rate", type=float, default=20.0, metavar="N", help="pages per second (%(default)g)")
     add("--votes", type=Path, required=True, metavar="FILE", help="one line of JSON per vote")

@@ -1,104 +1,25 @@
-"""The voter against a site of our own that answers as it is told: on schedule, every answer understood."""
+"""The observer against a site of our own that answers as it is told: on schedule, every answer written down."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 from uuid import UUID
 
-import httpx
 import pytest
 
 from chaoslab import tokens
 from chaoslab.cli import main
 from chaoslab.guard import Limits, problem
-from chaoslab.observe import error_outcome, read_outcome, vote_outcome
+from tests.unit.fake_site import Site
 
 ROOT = Path(__file__).resolve().parents[2]
-FORM = """<input type="hidden" name="csrfmiddlewaretoken" value="secret">
-<input type="radio" name="choice" id="choice1" value="1" required>
-<input type="radio" name="choice" id="choice2" value="2" required>"""
-
-# What to do with the n-th vote: seconds to wait, and the status to answer, or None to break the connection.
-Plan = Callable[[int], tuple[float, int | None]]
-
-
-class Site:
-    """A site on loopback that answers votes by a plan and all else with a page."""
-
-    def __init__(self, plan: Plan) -> None:
-        """Take the plan."""
-        self.plan = plan
-        self.votes: list[dict[str, str]] = []
-        self.url = ""
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
-
-    def __enter__(self) -> Self:
-        """Listen."""
-        self._thread.start()
-        assert self._ready.wait(10)
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        """End."""
-        self._loop.call_soon_threadsafe(self._end.set)
-        self._thread.join()
-
-    async def _serve(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._end = asyncio.Event()
-        self._open: set[asyncio.Task[None]] = set()
-        server = await asyncio.start_server(self._connection, "127.0.0.1", 0)
-        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        self._ready.set()
-        await self._end.wait()
-        server.close()
-        for task in self._open:
-            task.cancel()
-        await asyncio.gather(*self._open, return_exceptions=True)
-
-    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._open.add(task)
-        try:
-            while request := await self._request(reader):
-                status, headers = 200, "Set-Cookie: csrftoken=cookie; Path=/\r\n"
-                if request[0].startswith("POST"):
-                    number = len(self.votes)
-                    self.votes.append(dict(pair.split("=", 1) for pair in request[1].split("&")))
-                    pause, answer = self.plan(number)
-                    await asyncio.sleep(pause)
-                    if answer is None:
-                        return
-                    status, headers = answer, "Location: /polls/1/results/\r\n"
-                body = FORM if request[0].startswith("GET /polls/1/") else "ok"
-                writer.write(f"HTTP/1.1 {status} X\r\n{headers}Content-Length: {len(body)}\r\n\r\n{body}".encode())
-                await writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass
-        finally:
-            writer.close()
-            self._open.discard(task)
-
-    @staticmethod
-    async def _request(reader: asyncio.StreamReader) -> tuple[str, str] | None:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        fields = dict(line.lower().split(": ", 1) for line in head.split("\r\n")[1:] if line)
-        if head.startswith("POST"):
-            assert fields["cookie"] == "csrftoken=cookie"
-        body = await reader.readexactly(int(fields.get("content-length", 0)))
-        return head.split("\r\n")[0], body.decode()
 
 
 def arguments(site: Site, directory: Path, *more: str) -> list[str]:
@@ -112,13 +33,6 @@ def lines(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, A
     found = [json.loads(line) for line in path.read_text().splitlines()]
     end = found.pop()["end"] if "end" in found[-1] else None
     return found[0]["anchor"], sorted(found[1:], key=lambda line: int(line["n"])), end
-
-
-@pytest.fixture
-def site() -> Iterator[Site]:
-    """Return a site that confirms all votes at once."""
-    with Site(lambda _number: (0.0, 302)) as found:
-        yield found
 
 
 def test_every_vote_is_sent_once_and_written_down(site: Site, tmp_path: Path) -> None:
@@ -209,45 +123,6 @@ def test_a_site_without_a_form_is_refused(tmp_path: Path, capsys: pytest.Capture
     missing = str(tmp_path / "missing.crt")
     assert main(arguments(site, tmp_path, "--ca-file", missing)) == 2
     assert f"{missing}: cannot be used as certificate authority" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("status", "location", "outcome"),
-    [
-        (302, "/polls/1/results/", "ok"),
-        (302, "/polls/2/results/", "info"),
-        (302, "/login/", "info"),
-        (200, "", "info"),
-        (400, "", "fail"),
-        (403, "", "fail"),
-        (404, "", "fail"),
-        (500, "", "info"),
-        (502, "", "info"),
-        (503, "", "info"),
-        (504, "", "info"),
-    ],
-)
-def test_meaning_of_answers(status: int, location: str, outcome: str) -> None:
-    """Only the redirect to the results is a confirmation."""
-    response = httpx.Response(status, headers={"location": location})
-    assert vote_outcome(response, 1).outcome == outcome
-    assert read_outcome(response).outcome == ("ok" if status == 200 else "fail")
-
-
-@pytest.mark.parametrize(
-    ("error", "outcome"),
-    [
-        (httpx.ConnectError("refused"), "fail"),
-        (httpx.ConnectTimeout(""), "fail"),
-        (httpx.ReadTimeout(""), "info"),
-        (httpx.WriteError(""), "info"),
-        (httpx.ReadError(""), "info"),
-        (httpx.RemoteProtocolError("disconnected"), "info"),
-    ],
-)
-def test_meaning_of_errors(error: Exception, outcome: str) -> None:
-    """Without a connection nothing was sent."""
-    assert error_outcome(error).outcome == outcome
 
 
 def test_guardrail(tmp_path: Path) -> None:

@@ -1,0 +1,107 @@
+"""Single votes as a browser casts them, streams, and what answers mean."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from chaoslab.cli import main
+from chaoslab.voter import INFO, OK, Answer, Sent, Stream, error_outcome, read_outcome, vote_outcome
+from tests.unit.fake_site import Site
+
+
+def test_vote_prints_the_token_of_each_form(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    """As the site got them, one after the other, taking turns with the choices."""
+    assert main(["vote", "--url", site.url, "--count", "3"]) == 0
+    assert json.loads(capsys.readouterr().out) == [vote["token"] for vote in site.votes]
+    assert [vote["choice"] for vote in site.votes] == ["1", "2", "1"]
+    assert len({vote["token"] for vote in site.votes}) == 3
+
+
+def test_vote_that_is_not_confirmed_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """Not among the tokens; exit code 1 and why. Without a form it is 2."""
+    with Site(lambda number: (0.0, (302, 503, 302)[number])) as site:
+        assert main(["vote", "--url", site.url, "--count", "3"]) == 1
+    first, second, third = (vote["token"] for vote in site.votes)
+    printed = capsys.readouterr()
+    assert json.loads(printed.out) == [first, third]
+    assert printed.err == f"vote: {second} was not confirmed: answered 503\n"
+    assert main(["vote", "--url", site.url]) == 2
+    assert f"vote: {site.url}/polls/1/: " in capsys.readouterr().err
+
+
+def stream_ended(end: Callable[[Stream], None], answer_seconds: float) -> list[Sent]:
+    """Run a stream of 100 requests/s, end it after 0.2 s, and return what it noted."""
+    noted: list[Sent] = []
+
+    async def send(number: int) -> Answer:
+        await asyncio.sleep(answer_seconds)
+        return Answer(200 + number, OK)
+
+    async def run() -> None:
+        stream = Stream(send, 100, noted.append)
+        asyncio.get_running_loop().call_later(0.2, end, stream)
+        await stream.run()
+
+    asyncio.run(run())
+    return sorted(noted, key=lambda one: one.number)
+
+
+def test_stopped_stream_waits_for_its_answers() -> None:
+    """Each is noted with when it was due, sent and answered."""
+    noted = stream_ended(Stream.stop, 0.5)
+    assert 10 <= len(noted) <= 50
+    assert [(one.number, one.answer) for one in noted] == [(n, Answer(200 + n, OK)) for n in range(len(noted))]
+    assert [one.intended for one in noted] == pytest.approx([n / 100 for n in range(len(noted))])
+    assert all(one.intended <= one.sent <= one.done - 0.49 for one in noted)
+
+
+def test_abandoned_stream_does_not() -> None:
+    """Nobody knows what became of those requests."""
+    noted = stream_ended(Stream.abandon, 60)
+    assert {one.answer.outcome for one in noted} == {INFO}
+    assert max(one.done for one in noted) < 30
+
+
+@pytest.mark.parametrize(
+    ("status", "location", "outcome"),
+    [
+        (302, "/polls/1/results/", "ok"),
+        (302, "/polls/2/results/", "info"),
+        (302, "/login/", "info"),
+        (200, "", "info"),
+        (400, "", "fail"),
+        (403, "", "fail"),
+        (404, "", "fail"),
+        (500, "", "info"),
+        (502, "", "info"),
+        (503, "", "info"),
+        (504, "", "info"),
+    ],
+)
+def test_meaning_of_answers(status: int, location: str, outcome: str) -> None:
+    """Only the redirect to the results is a confirmation."""
+    vote = httpx.Request("POST", "https://192.0.2.11/polls/1/vote/")
+    response = httpx.Response(status, headers={"location": location}, request=vote)
+    assert vote_outcome(response).outcome == outcome
+    assert read_outcome(response).outcome == ("ok" if status == 200 else "fail")
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (httpx.ConnectError("refused"), "fail"),
+        (httpx.ConnectTimeout(""), "fail"),
+        (httpx.ReadTimeout(""), "info"),
+        (httpx.WriteError(""), "info"),
+        (httpx.ReadError(""), "info"),
+        (httpx.RemoteProtocolError("disconnected"), "info"),
+    ],
+)
+def test_meaning_of_errors(error: Exception, outcome: str) -> None:
+    """Without a connection nothing was sent."""
+    assert error_outcome(error).outcome == outcome
