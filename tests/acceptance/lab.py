@@ -17,6 +17,7 @@ import testinfra
 ROOT = Path(__file__).resolve().parents[2]
 NAME = os.environ.get("LAB", "lab")
 DIRECTORY = ROOT / ".lab" / NAME
+CA_FILE = DIRECTORY / "ca" / "ca.crt"
 
 # The votes that the reference had; everything beyond them must be in the ledger.
 OPENING_VOTES = {1: 16, 2: 8, 3: 23, 4: 9, 5: 4, 6: 12, 7: 3, 8: 2}
@@ -90,7 +91,7 @@ def playbook(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def trust() -> ssl.SSLContext:
     """Return a TLS context that trusts the site's own CA and nobody else."""
-    return ssl.create_default_context(cafile=str(DIRECTORY / "ca" / "ca.crt"))
+    return ssl.create_default_context(cafile=CA_FILE)
 
 
 def url(path: str = "/") -> str:

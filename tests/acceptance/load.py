@@ -1,145 +1,77 @@
-"""Requests on a fixed schedule, sent whether or not the earlier ones have been answered."""
+"""Votes and reads in the background of a test, at a fixed pace."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import re
-import threading
-import time
-import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Self
+from functools import partial
 
 import httpx
 
+from chaoslab import tokens, voter
+from chaoslab.voter import OK, Answer, Form, Sent, Stream
 from tests.acceptance import lab
 
-TIMEOUT = 60.0
-
-
-@dataclass(frozen=True)
-class Form:
-    """What a browser knows after it has got a question's page."""
-
-    csrf: str
-    cookies: dict[str, str]
-    token: str
-    choices: list[str]
-
-
-def get_form(client: httpx.Client, question: int = 1) -> Form:
-    """Get a question's page and read its form."""
-    page = client.get(lab.url(f"/polls/{question}/"))
-    assert page.status_code == httpx.codes.OK, page.text
-    return Form(
-        csrf=re.findall(r'name="csrfmiddlewaretoken" value="([^"]+)"', page.text)[0],
-        cookies=dict(page.cookies),
-        token=re.findall(r'name="token" value="([^"]+)"', page.text)[0],
-        choices=re.findall(r'name="choice"[^>]* value="(\d+)"', page.text),
-    )
-
-
-def vote_request(form: Form, token: str, choice: str, question: int = 1) -> httpx.Request:
-    """Return the request that a browser sends for a vote."""
-    return httpx.Request(
-        "POST",
-        lab.url(f"/polls/{question}/vote/"),
-        data={"csrfmiddlewaretoken": form.csrf, "token": token, "choice": choice},
-        headers={
-            "Referer": lab.url(f"/polls/{question}/"),
-            "Cookie": "; ".join(f"{name}={value}" for name, value in form.cookies.items()),
-        },
-    )
-
 
 @dataclass
-class Outcome:
-    """One request of the stream."""
+class Load:
+    """What a stream has sent and what was answered."""
 
-    token: str
-    sent: float
-    done: float = 0.0
-    status: int = 0
-    error: str = ""
+    mark: str = field(default_factory=tokens.new_mark)
+    sent: list[Sent] = field(default_factory=list)
 
-
-@dataclass
-class Stream:
-    """A stream of requests in the background, from entering the context to leaving it."""
-
-    send: Callable[[httpx.AsyncClient, Outcome], Awaitable[httpx.Response]]
-    rate: float = 20.0
-    outcomes: list[Outcome] = field(default_factory=list)
-
-    def __enter__(self) -> Self:
-        """Start sending."""
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Stop sending and wait for the answers that are still to come."""
-        self._stopping.set()
-        self._thread.join()
-
-    async def _run(self) -> None:
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
-        client = httpx.AsyncClient(verify=lab.trust(), timeout=TIMEOUT, limits=limits)
-        begin = time.monotonic()
-        async with client, asyncio.TaskGroup() as tasks:
-            while not self._stopping.is_set():
-                due = begin + len(self.outcomes) / self.rate
-                await asyncio.sleep(max(0.0, due - time.monotonic()))
-                outcome = Outcome(token=str(uuid.uuid4()), sent=time.monotonic())
-                self.outcomes.append(outcome)
-                tasks.create_task(self._one(client, outcome))
-
-    async def _one(self, client: httpx.AsyncClient, outcome: Outcome) -> None:
-        try:
-            outcome.status = (await self.send(client, outcome)).status_code
-        except httpx.HTTPError as error:
-            outcome.error = repr(error)
-        outcome.done = time.monotonic()
-
-    def wrong(self, expected: int) -> list[str]:
+    def failed(self) -> list[str]:
         """Return what went wrong, one line a request."""
         return [
-            f"sent at {one.sent:.2f}, answered after {one.done - one.sent:.2f} s: {one.error or one.status}"
-            for one in self.outcomes
-            if one.status != expected
+            f"sent at {one.sent:.2f}, answered after {one.done - one.sent:.2f} s: {one.answer.error}"
+            for one in self.sent
+            if one.answer.outcome != OK
         ]
 
-    def longest_silence(self, expected: int) -> float:
+    def confirmed(self) -> set[str]:
+        """Return the tokens of the votes that were confirmed."""
+        return {tokens.token(self.mark, one.number) for one in self.sent if one.answer.outcome == OK}
+
+    def longest_silence(self) -> float:
         """Return the longest time between two good answers, in seconds."""
-        times = sorted(one.done for one in self.outcomes if one.status == expected)
+        times = sorted(one.done for one in self.sent if one.answer.outcome == OK)
         return max(after - before for before, after in itertools.pairwise(times))
 
 
-def votes(rate: float = 20.0) -> Stream:
-    """Return a stream of votes, each with a token of its own, taking turns with the choices."""
-    with httpx.Client(verify=lab.trust()) as browser:
-        form = get_form(browser)
+@contextmanager
+def _stream(send: Callable[[httpx.AsyncClient, int], Awaitable[Answer]], rate: float, load: Load) -> Iterator[Load]:
+    client = voter.client(lab.url(), lab.CA_FILE)
+    stream = Stream(partial(send, client), rate, load.sent.append)
 
-    async def send(client: httpx.AsyncClient, outcome: Outcome) -> httpx.Response:
-        choice = form.choices[uuid.UUID(outcome.token).int % len(form.choices)]
-        return await client.send(vote_request(form, outcome.token, choice))
+    async def run() -> None:
+        async with client:
+            await stream.run()
 
-    return Stream(send, rate)
+    with ThreadPoolExecutor(1) as thread:
+        running = thread.submit(lambda: asyncio.run(run()))
+        try:
+            yield load
+        finally:
+            stream.stop()
+            running.result()
 
 
-def reads(rate: float = 20.0) -> Stream:
-    """Return a stream of requests for the list of questions."""
+def votes(rate: float = 20.0) -> AbstractContextManager[Load]:
+    """Vote while the context lasts, each time with a token of its own, taking turns with the choices."""
+    with httpx.Client(verify=lab.trust(), trust_env=False) as browser:
+        form = Form.read(browser.get(lab.url("/polls/1/")))
+    load = Load()
 
-    async def send(client: httpx.AsyncClient, outcome: Outcome) -> httpx.Response:
-        return await client.get(lab.url("/polls/"))
+    async def send(client: httpx.AsyncClient, number: int) -> Answer:
+        return await voter.vote(client, form, tokens.token(load.mark, number), form.choice(number))
 
-    return Stream(send, rate)
+    return _stream(send, rate, load)
+
+
+def reads(rate: float = 20.0) -> AbstractContextManager[Load]:
+    """Ask for the list of questions while the context lasts."""
+    return _stream(lambda client, _number: voter.read(client), rate, Load())
