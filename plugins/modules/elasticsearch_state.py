@@ -77,87 +77,48 @@ waited_seconds:
   returned: success
 """
 
-import base64
-import contextlib
 import json
-import ssl
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
-from urllib.error import HTTPError, URLError
 from urllib.parse import quote
-from urllib.request import Request, urlopen
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.sre.stack.plugins.module_utils.https_api import TLS_OPTIONS, Api, ApiError, basic
 
-TIMEOUT_SECONDS = 30
 # While the node reads the index of passwords it refuses right ones too; only then is a password wrong.
 WRONG_AFTER_SECONDS = 20
-OK, UNAUTHORIZED, NOT_FOUND, UNAVAILABLE = 200, 401, 404, 503
 
 Json = dict[str, Any]
 
 
-class ElasticsearchError(Exception):
-    """Elasticsearch refused a call, or did not answer it; the text says which and why."""
-
-    def __init__(self, text: str, status: int = 0) -> None:
-        """Carry the HTTP status, 0 where there was no answer."""
-        super().__init__(text)
-        self.status = status
-
-
-def reason(text: str) -> str:
-    """Return the reason in the body of a refusal, or the body itself."""
-    with contextlib.suppress(ValueError, KeyError, TypeError):
-        return str(json.loads(text)["error"]["reason"])
-    return text.strip()[:200]
-
-
 class Client:
-    """Elasticsearch's REST API with basic authentication."""
+    """Elasticsearch's REST API, as ``elastic`` or another user."""
 
-    def __init__(self, url: str, context: ssl.SSLContext) -> None:
-        """Speak to ``url`` with the client certificate in ``context``."""
-        self.url = url
-        self.context = context
-        self.user = "elastic"
+    def __init__(self, api: Api) -> None:
+        """Speak through ``api``."""
+        self.api = api
         self.password = ""
         self.reads = 0
         self.writes = 0
 
-    def call(self, method: str, path: str, body: Json | None = None, *, user: str = "", password: str = "") -> Json:
-        """Call the API, as ``elastic`` unless ``user`` is given, and return the answer.
-
-        Raises:
-            ElasticsearchError: the call was refused, or there was no answer.
-        """
+    def call(
+        self, method: str, path: str, body: Json | None = None, *, user: str = "elastic", password: str = ""
+    ) -> Json:
+        """Call the API, as ``elastic`` unless ``user`` is given, and return the answer."""
         if method == "GET":
             self.reads += 1
         else:
             self.writes += 1
-        login = f"{user or self.user}:{password or self.password}"
-        headers = {"Authorization": "Basic " + base64.b64encode(login.encode()).decode()}
-        data = None
-        if body is not None:
-            data = json.dumps(body).encode()
-            headers["Content-Type"] = "application/json"
-        request = Request(self.url + path, data=data, headers=headers, method=method)  # noqa: S310 - https, see main()
-        try:
-            with urlopen(request, timeout=TIMEOUT_SECONDS, context=self.context) as answer:  # noqa: S310
-                return dict(json.load(answer))
-        except HTTPError as error:
-            text = reason(error.read().decode(errors="replace"))
-            raise ElasticsearchError(f"{method} {path}: {error.code}: {text}", error.code) from error
-        except (URLError, OSError, ValueError) as error:
-            raise ElasticsearchError(f"{self.url} did not answer: {error}") from error
+        return self.api.call(method, path, body, basic(user, password or self.password))
 
     def signs_in(self, user: str, password: str) -> bool:
         """Return whether ``user`` has ``password``."""
         try:
             self.call("GET", "/_security/_authenticate", user=user, password=password)
-        except ElasticsearchError as error:
-            if error.status != UNAUTHORIZED:
+        except ApiError as error:
+            if error.status != HTTPStatus.UNAUTHORIZED:
                 raise
             return False
         return True
@@ -177,29 +138,29 @@ def wait(
 
     Raises:
         PermissionError: no password signs in, although the node answers.
-        ElasticsearchError: the time is up; the text is the last refusal.
+        ApiError: the time is up; the text is the last refusal.
     """
     begin = clock()
     refused_since: float | None = None
     while True:
-        last = ElasticsearchError("no answer")
+        last = ApiError("no answer")
         for password in passwords:
             client.password = password
             try:
                 return str(client.call("GET", "/_cluster/health?wait_for_status=yellow&timeout=5s")["status"])
-            except ElasticsearchError as error:
+            except ApiError as error:
                 last = error
-                if error.status != UNAUTHORIZED:
+                if error.status != HTTPStatus.UNAUTHORIZED:
                     break
         now = clock()
-        if last.status != UNAUTHORIZED:
+        if last.status != HTTPStatus.UNAUTHORIZED:
             refused_since = None
         elif refused_since is None:
             refused_since = now
         elif now - refused_since >= WRONG_AFTER_SECONDS:
             raise PermissionError
         if now - begin >= seconds:
-            raise ElasticsearchError(f"not ready after {seconds:.0f} s: {last}", last.status)
+            raise ApiError(f"not ready after {seconds:.0f} s: {last}", status=last.status)
         sleep(0.5)
 
 
@@ -293,7 +254,7 @@ def run(params: Json, client: Client, state: State) -> Json:
 
     Raises:
         PermissionError: ``elastic`` has another password.
-        ElasticsearchError: a call was refused or not answered.
+        ApiError: a call was refused or not answered.
     """
     begin = time.monotonic()
     status = wait(client, [params["password"], params["bootstrap_password"]], params["wait_seconds"])
@@ -320,9 +281,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "url": {"type": "str", "required": True},
-            "ca_file": {"type": "path", "required": True},
-            "cert_file": {"type": "path", "required": True},
-            "key_file": {"type": "path", "required": True},
+            **TLS_OPTIONS,
             "password": {"type": "str", "required": True, "no_log": True},
             "password_option": {"type": "str", "default": "password", "no_log": False},
             "bootstrap_password": {"type": "str", "required": True, "no_log": True},
@@ -342,22 +301,20 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    if not module.params["url"].startswith("https://"):
-        module.fail_json(msg="elasticsearch_state: url must start with https://, so that no password travels in clear.")
     params = module.params
-    context = ssl.create_default_context(cafile=params["ca_file"])
-    context.load_cert_chain(params["cert_file"], params["key_file"])
-    client = Client(params["url"], context)
-    state = State(client, check_mode=module.check_mode)
+    actions: list[str] = []
     try:
+        client = Client(Api(params["url"], params))
+        state = State(client, check_mode=module.check_mode)
+        actions = state.actions
         result = run(params, client, state)
     except PermissionError:
         module.fail_json(
             msg=f"elasticsearch: {params['password_option']} is not the password of elastic at {params['url']}: "
             "somebody changed it there or here; give the one in use, or set it there through the API first."
         )
-    except ElasticsearchError as error:
-        module.fail_json(msg=f"elasticsearch: {error}", actions=state.actions)
+    except ApiError as error:
+        module.fail_json(msg=f"elasticsearch: {error}", actions=actions)
     else:
         module.exit_json(**result)
 

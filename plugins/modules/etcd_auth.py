@@ -54,23 +54,15 @@ actions:
 """
 
 import base64
-import contextlib
-import json
-import ssl
 from typing import Any
-from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.sre.stack.plugins.module_utils.https_api import TLS_OPTIONS, Api, ApiError
 
 TIMEOUT_SECONDS = 10
 # Texts of etcd's errors (api/v3rpc/rpctypes), which its gateway hands through.
 NOT_ENABLED = "authentication is not enabled"
 WRONG_PASSWORD = "authentication failed, invalid user ID or password"  # noqa: S105 - a message, no password
-
-
-class EtcdError(Exception):
-    """An answer of etcd that is not success; the text is etcd's own."""
 
 
 def encode(text: str) -> str:
@@ -95,37 +87,18 @@ def permissions(user: dict[str, Any]) -> list[dict[str, str]]:
 class Gateway:
     """etcd's JSON gateway, one call a method of its auth service."""
 
-    def __init__(self, endpoint: str, context: ssl.SSLContext) -> None:
-        """Speak to ``endpoint`` with the client certificate in ``context``."""
-        self.endpoint = endpoint
-        self.context = context
+    def __init__(self, api: Api) -> None:
+        """Speak to a member through ``api``, without a token at first."""
+        self.api = api
         self.token = ""
 
     def call(self, path: str, **body: Any) -> dict[str, Any]:
-        """POST ``body`` to ``/v3/<path>`` and return the answer.
-
-        Raises:
-            EtcdError: etcd refused, with its reason, or did not answer.
-        """
-        headers = {"Content-Type": "application/json"}
-        if self.token:
-            headers["Authorization"] = self.token
-        request = Request(  # noqa: S310 - the endpoint is https, checked by main()
-            f"{self.endpoint}/v3/{path}", data=json.dumps(body).encode(), headers=headers, method="POST"
-        )
-        try:
-            with urlopen(request, timeout=TIMEOUT_SECONDS, context=self.context) as answer:  # noqa: S310
-                return dict(json.load(answer))
-        except HTTPError as error:
-            text = error.read().decode(errors="replace")
-            with contextlib.suppress(ValueError, KeyError, TypeError):
-                text = json.loads(text)["error"]
-            raise EtcdError(text) from error
-        except (URLError, OSError) as error:
-            raise EtcdError(f"{self.endpoint} did not answer: {error}") from error
+        """POST ``body`` to ``/v3/<path>`` and return the answer."""
+        headers = {"Authorization": self.token} if self.token else None
+        return self.api.call("POST", f"/v3/{path}", body, headers)
 
     def log_in(self, name: str, password: str) -> str:
-        """Return a token for ``name``; raises EtcdError with NOT_ENABLED or WRONG_PASSWORD."""
+        """Return a token for ``name``; raises ApiError with NOT_ENABLED or WRONG_PASSWORD."""
         return str(self.call("auth/authenticate", name=name, password=password)["token"])
 
 
@@ -149,7 +122,7 @@ class Auth:
         try:
             self.gateway.token = self.gateway.log_in("root", root_password)
             enabled = True
-        except EtcdError as error:
+        except ApiError as error:
             if NOT_ENABLED not in str(error):
                 raise
             enabled = False
@@ -213,7 +186,7 @@ class Auth:
         """Return whether ``name`` can log in with ``password``."""
         try:
             self.gateway.log_in(name, password)
-        except EtcdError as error:
+        except ApiError as error:
             if WRONG_PASSWORD not in str(error):
                 raise
             return False
@@ -225,9 +198,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "endpoint": {"type": "str", "required": True},
-            "ca_file": {"type": "path", "required": True},
-            "cert_file": {"type": "path", "required": True},
-            "key_file": {"type": "path", "required": True},
+            **TLS_OPTIONS,
             "root_password": {"type": "str", "required": True, "no_log": True},
             "users": {
                 "type": "list",
@@ -246,16 +217,16 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    if not module.params["endpoint"].startswith("https://"):
-        module.fail_json(msg="etcd_auth: endpoint must start with https://, so that no password travels in clear.")
-    context = ssl.create_default_context(cafile=module.params["ca_file"])
-    context.load_cert_chain(module.params["cert_file"], module.params["key_file"])
-    auth = Auth(Gateway(module.params["endpoint"], context), check_mode=module.check_mode)
+    params = module.params
+    actions: list[str] = []
     try:
-        auth.ensure(module.params["root_password"], module.params["users"])
-    except EtcdError as error:
-        module.fail_json(msg=f"etcd_auth: {error}", actions=auth.actions)
-    module.exit_json(changed=bool(auth.actions), actions=auth.actions)
+        gateway = Gateway(Api(params["endpoint"], params, timeout=TIMEOUT_SECONDS))
+        auth = Auth(gateway, check_mode=module.check_mode)
+        actions = auth.actions
+        auth.ensure(params["root_password"], params["users"])
+    except ApiError as error:
+        module.fail_json(msg=f"etcd_auth: {error}", actions=actions)
+    module.exit_json(changed=bool(actions), actions=actions)
 
 
 if __name__ == "__main__":

@@ -61,23 +61,19 @@ actions:
   returned: always
 """
 
-import base64
-import http.client
 import json
 import os
-import ssl
 import subprocess
 import tempfile
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.sre.stack.plugins.module_utils.https_api import TLS_OPTIONS, Api, ApiError, basic
 
 TIMEOUT_SECONDS = 15
 SETUP_SECONDS = 300
-# Fragments of OpenSSL's reasons for which the other side turned our certificate down.
-OUR_CERTIFICATE = ("alert", "certificate required")
 
 Json = dict[str, Any]
 
@@ -91,71 +87,40 @@ class Elasticsearch:
 
     def __init__(self, options: Json, user: str, password: str, option: str) -> None:
         """Sign in as ``user``; ``option`` is the role's option with the password."""
-        self.options = options
         self.user = user
         self.option = option
-        token = base64.b64encode(f"{user}:{password}".encode()).decode()
-        self.headers = {"Authorization": f"Basic {token}"}
+        signed_in = basic(user, password)
         try:
-            self.context = ssl.create_default_context(cafile=options["ca_file"])
-        except (OSError, ssl.SSLError) as error:
-            raise SetupError(f"filebeat_tls_ca_file {options['ca_file']} cannot be used: {error}") from error
-        try:
-            self.context.load_cert_chain(options["cert_file"], options["key_file"])
-        except (OSError, ssl.SSLError) as error:
-            files = f"filebeat_tls_cert_file {options['cert_file']} and filebeat_tls_key_file {options['key_file']}"
-            raise SetupError(f"{files} cannot be used together: {error}") from error
+            self.servers = [
+                Api(url, options, headers=signed_in, timeout=TIMEOUT_SECONDS, prefix="filebeat_tls_")
+                for url in options["hosts"]
+            ]
+        except ApiError as error:
+            raise SetupError(str(error)) from error
 
-    def ask(self, path: str, method: str = "GET") -> tuple[int, Json]:
-        """Return status and body of an answer.
+    def ask(self, path: str, method: str = "GET") -> Json | None:
+        """Return what is at ``path``, or None where nothing is.
 
         Raises:
-            SetupError: no server answered, or a certificate or the password does not fit.
+            SetupError: no server answered, or a certificate, the password or the user's role does not fit.
         """
         reasons = []
-        for url in self.options["hosts"]:
+        for server in self.servers:
             try:
-                status, body = self.request(url, path, method)
-            except ssl.SSLCertVerificationError as error:
-                authority = f"filebeat_tls_ca_file {self.options['ca_file']}"
-                raise SetupError(
-                    f"the certificate of {url} is refused ({error.verify_message}) by {authority}."
-                ) from error
-            except (OSError, http.client.HTTPException, ValueError) as error:
-                if isinstance(error, ssl.SSLError) and any(word in str(error).lower() for word in OUR_CERTIFICATE):
-                    ours = f"filebeat_tls_cert_file {self.options['cert_file']}"
-                    why = f"expired, or of an authority that it does not know? {error.reason}"
-                    raise SetupError(f"{url} refuses our certificate, {ours} ({why}).") from error
-                reasons.append(f"{url} does not answer ({str(error) or type(error).__name__})")
-                continue
-            if status == http.client.UNAUTHORIZED:
-                raise SetupError(f"{url} refuses user {self.user}: {self.option} is not the password it has there.")
-            return status, body
+                return server.call(method, path)
+            except ApiError as error:
+                text = f"{error}."
+                match error.status:
+                    case HTTPStatus.NOT_FOUND:
+                        return None
+                    case HTTPStatus.UNAUTHORIZED:
+                        text = f"{server.url} refuses user {self.user}: {self.option} is not the password it has there."
+                    case HTTPStatus.FORBIDDEN:
+                        text = f"user {self.user} may not read {path} (HTTP 403); give it the role for that."
+                if error.status or error.tls:
+                    raise SetupError(text) from error
+                reasons.append(str(error))
         raise SetupError(f"filebeat_elasticsearch_hosts: {'; '.join(reasons)}.")
-
-    def request(self, url: str, path: str, method: str) -> tuple[int, Json]:
-        """Send one request to ``url``."""
-        address = urlsplit(url)
-        connection = http.client.HTTPSConnection(
-            address.hostname or "", address.port, timeout=TIMEOUT_SECONDS, context=self.context
-        )
-        try:
-            connection.request(method, path, headers=self.headers)
-            answer = connection.getresponse()
-            content = answer.read()
-        finally:
-            connection.close()
-        body = json.loads(content) if content else {}
-        return answer.status, body if isinstance(body, dict) else {}
-
-    def get(self, path: str) -> Json | None:
-        """Return what is at ``path``, or None where nothing is."""
-        status, body = self.ask(path)
-        if status == http.client.NOT_FOUND:
-            return None
-        if status != http.client.OK:
-            raise SetupError(f"user {self.user} may not read {path} (HTTP {status}); give it the role for that.")
-        return body
 
 
 def flat(settings: Json, prefix: str = "") -> dict[str, str]:
@@ -188,7 +153,7 @@ class Setup:
 
     def check_version(self) -> None:
         """Refuse an Elasticsearch that this Filebeat does not work with."""
-        body = self.elasticsearch.get("/") or {}
+        body = self.elasticsearch.ask("/") or {}
         version = str(body.get("version", {}).get("number", "unknown"))
         majors = self.options["majors"]
         if version.split(".", 1)[0] not in map(str, majors):
@@ -201,16 +166,16 @@ class Setup:
     def check_policy(self) -> None:
         """Refuse a lifecycle policy that is not there: indices without one would grow for ever."""
         policy = self.options["policy"]
-        if self.elasticsearch.get(f"/_ilm/policy/{policy}") is None:
+        if self.elasticsearch.ask(f"/_ilm/policy/{policy}") is None:
             raise SetupError(f"filebeat_ilm_policy {policy} does not exist; run role elasticsearch first.")
 
     def template(self) -> Json | None:
         """Return settings and mappings of the index template, or None."""
         if self.options["data_stream"]:
-            body = self.elasticsearch.get(f"/_index_template/{self.name}")
+            body = self.elasticsearch.ask(f"/_index_template/{self.name}")
             templates = (body or {}).get("index_templates") or []
             return templates[0]["index_template"]["template"] if templates else None
-        body = self.elasticsearch.get(f"/_template/{self.name}")
+        body = self.elasticsearch.ask(f"/_template/{self.name}")
         return (body or {}).get(self.name)
 
     def template_is_right(self) -> bool:
@@ -230,7 +195,7 @@ class Setup:
 
     def has_pipeline(self, module: str, fileset: str) -> bool:
         """Return whether a pipeline of the fileset is there."""
-        return bool(self.elasticsearch.get(f"/_ingest/pipeline/{self.name}-{module}-{fileset}-*"))
+        return bool(self.elasticsearch.ask(f"/_ingest/pipeline/{self.name}-{module}-{fileset}-*"))
 
     def missing(self) -> list[str]:
         """Return what has to be set up."""
@@ -238,7 +203,7 @@ class Setup:
         if not self.template_is_right():
             result.append(f"index template {self.name}")
         kind = "_data_stream" if self.options["data_stream"] else "_alias"
-        if not self.elasticsearch.get(f"/{kind}/{self.name}"):
+        if not self.elasticsearch.ask(f"/{kind}/{self.name}"):
             result.append(f"{'data stream' if self.options['data_stream'] else 'alias'} {self.name}")
         for module, filesets in sorted(self.options["modules"].items()):
             result += [f"pipeline of {module}.{name}" for name in filesets if not self.has_pipeline(module, name)]
@@ -297,13 +262,13 @@ class Setup:
 
     def make_data_stream(self) -> None:
         """Create the data stream where the set-up of this version leaves that to the first event."""
-        if self.options["data_stream"] and not self.elasticsearch.get(f"/_data_stream/{self.name}"):
+        if self.options["data_stream"] and not self.elasticsearch.ask(f"/_data_stream/{self.name}"):
             self.elasticsearch.ask(f"/_data_stream/{self.name}", "PUT")
 
 
 def ensure(options: Json, *, check_mode: bool) -> list[str]:
     """Check both users, set up what is missing, and return what that was."""
-    Elasticsearch(options, options["writer_user"], options["writer_password"], "filebeat_writer_password").get("/")
+    Elasticsearch(options, options["writer_user"], options["writer_password"], "filebeat_writer_password").ask("/")
     elasticsearch = Elasticsearch(options, options["setup_user"], options["setup_password"], "filebeat_setup_password")
     setup = Setup(options, elasticsearch)
     setup.check_version()
@@ -323,9 +288,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "hosts": {"type": "list", "elements": "str", "required": True},
-            "ca_file": {"type": "path", "required": True},
-            "cert_file": {"type": "path", "required": True},
-            "key_file": {"type": "path", "required": True},
+            **TLS_OPTIONS,
             "writer_user": {"type": "str", "required": True},
             "writer_password": {"type": "str", "required": True, "no_log": True},
             "setup_user": {"type": "str", "required": True},

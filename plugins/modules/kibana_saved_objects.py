@@ -42,16 +42,17 @@ reason:
 """
 
 import json
-import ssl
 import time
 import uuid
+from http import HTTPStatus
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.sre.stack.plugins.module_utils.kibana_http import Api, ApiError, basic, refusal
+from ansible_collections.sre.stack.plugins.module_utils.https_api import CA_OPTIONS, Api, ApiError, basic
 
 POLL_SECONDS = 2.0
-OK, BAD_REQUEST, UNAUTHORIZED, NOT_FOUND = 200, 400, 401, 404
+# An import takes a while.
+TIMEOUT_SECONDS = 60
 
 Object = dict[str, Any]
 
@@ -68,13 +69,11 @@ def multipart(name: str, filename: str, content: bytes) -> tuple[str, bytes]:
 
 
 class Kibana:
-    """Kibana's API, as the user elastic."""
+    """Kibana's API."""
 
-    def __init__(self, api: Api, password: str) -> None:
-        """Speak to ``api``."""
+    def __init__(self, api: Api) -> None:
+        """Speak through ``api``."""
         self.api = api
-        # Kibana refuses writes without this header, so that no other site can send them from somebody's browser.
-        self.headers = {"Authorization": basic("elastic", password), "kbn-xsrf": "ansible"}
 
     def wait(self, timeout: float) -> None:
         """Wait until Kibana is available.
@@ -85,26 +84,18 @@ class Kibana:
         deadline = time.monotonic() + timeout
         while True:
             try:
-                status, body = self.api.call("GET", "/api/status", self.headers)
+                state = str(self.api.call("GET", "/api/status")["status"]["overall"]["level"])
+            except (KeyError, TypeError):
+                state = "it has not said its status yet"
             except ApiError as error:
+                if error.status == HTTPStatus.UNAUTHORIZED:
+                    raise ApiError("Kibana refuses the password of user elastic.") from error
                 state = str(error)
-            else:
-                if status == UNAUTHORIZED:
-                    raise ApiError("Kibana refuses the password of user elastic.")
-                state = self.level(body) if status == OK else refusal(status, body)
             if state == "available":
                 return
             if time.monotonic() >= deadline:
                 raise ApiError(f"Kibana is not available after {timeout:.0f} s: {state}")
             time.sleep(POLL_SECONDS)
-
-    @staticmethod
-    def level(body: bytes) -> str:
-        """Return the overall level of a status; Kibana answers with something else while it starts."""
-        try:
-            return str(json.loads(body)["status"]["overall"]["level"])
-        except (ValueError, KeyError, TypeError):
-            return "it has not said its status yet"
 
     def difference(self, objects: list[Object]) -> str:
         """Return why Kibana does not have ``objects`` as they are, or nothing where it does."""
@@ -112,17 +103,18 @@ class Kibana:
             "objects": [{"type": one["type"], "id": one["id"]} for one in objects],
             "excludeExportDetails": True,
         }
-        headers = {**self.headers, "Content-Type": "application/json"}
-        status, body = self.api.call("POST", "/api/saved_objects/_export", headers, json.dumps(wanted).encode())
-        if status == BAD_REQUEST:
-            # Kibana names the objects that it does not have.
-            missing = json.loads(body).get("attributes", {}).get("objects", [])
-            if missing and all(one.get("error", {}).get("statusCode") == NOT_FOUND for one in missing):
-                return f"missing: {', '.join(one['id'] for one in missing)}"
-        if status != OK:
-            raise ApiError(f"Kibana does not export: {refusal(status, body)}")
+        content, headers = json.dumps(wanted).encode(), {"Content-Type": "application/json"}
+        try:
+            lines = self.api.send("POST", "/api/saved_objects/_export", content, headers).splitlines()
+        except ApiError as error:
+            if error.status == HTTPStatus.BAD_REQUEST:
+                # Kibana names the objects that it does not have.
+                missing = json.loads(error.body).get("attributes", {}).get("objects", [])
+                if missing and all(one.get("error", {}).get("statusCode") == HTTPStatus.NOT_FOUND for one in missing):
+                    return f"missing: {', '.join(one['id'] for one in missing)}"
+            raise
         tag = objects[0]
-        stored = [json.loads(line) for line in body.splitlines() if line.strip()]
+        stored = [json.loads(line) for line in lines if line.strip()]
         found = next((one for one in stored if (one["type"], one["id"]) == (tag["type"], tag["id"])), None)
         if found is None or found["attributes"].get("description") != tag["attributes"]["description"]:
             return "changed"
@@ -132,11 +124,8 @@ class Kibana:
         """Import ``objects`` over what is there."""
         lines = b"".join(json.dumps(one, separators=(",", ":")).encode() + b"\n" for one in objects)
         kind, body = multipart("file", "objects.ndjson", lines)
-        headers = {**self.headers, "Content-Type": kind}
-        status, answer = self.api.call("POST", "/api/saved_objects/_import?overwrite=true", headers, body)
-        if status != OK:
-            raise ApiError(f"Kibana does not import: {refusal(status, answer)}")
-        result = json.loads(answer)
+        path = "/api/saved_objects/_import?overwrite=true"
+        result = json.loads(self.api.send("POST", path, body, {"Content-Type": kind}))
         if not result["success"] or result["successCount"] != len(objects):
             errors = result.get("errors") or [{"id": "?", "type": "?", "error": {"type": "unknown"}}]
             first = errors[0]
@@ -151,7 +140,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "url": {"type": "str", "required": True},
-            "ca_file": {"type": "path", "required": True},
+            **CA_OPTIONS,
             "password": {"type": "str", "required": True, "no_log": True},
             "objects": {"type": "list", "elements": "dict", "required": True},
             "timeout": {"type": "int", "default": 300},
@@ -159,10 +148,11 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = module.params
-    context = ssl.create_default_context(cafile=params["ca_file"])
+    # Kibana refuses writes without the second header, so that no other site can send them from somebody's browser.
+    headers = basic("elastic", params["password"]) | {"kbn-xsrf": "ansible"}
     reason = ""
     try:
-        kibana = Kibana(Api(params["url"], context), params["password"])
+        kibana = Kibana(Api(params["url"], params, headers=headers, timeout=TIMEOUT_SECONDS))
         kibana.wait(params["timeout"])
         reason = kibana.difference(params["objects"])
         if reason and not module.check_mode:

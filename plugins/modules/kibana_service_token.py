@@ -45,15 +45,14 @@ actions:
 """
 
 import json
-import ssl
+from http import HTTPStatus
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.sre.stack.plugins.module_utils.kibana_http import Api, ApiError, basic, refusal
+from ansible_collections.sre.stack.plugins.module_utils.https_api import TLS_OPTIONS, Api, ApiError, basic, bearer
 
 SETTING = "elasticsearch.serviceAccountToken"
 ACCOUNT = "elastic/kibana"
-OK, UNAUTHORIZED, NOT_FOUND = 200, 401, 404
 
 
 class Keystore:
@@ -93,31 +92,29 @@ class Keystore:
 class Tokens:
     """Elasticsearch's tokens of Kibana's service account."""
 
-    def __init__(self, api: Api, password: str, name: str) -> None:
-        """Manage the token ``name`` as the user elastic."""
+    def __init__(self, api: Api, name: str) -> None:
+        """Manage the token ``name`` through ``api``."""
         self.api = api
-        self.headers = {"Authorization": basic("elastic", password)}
         self.path = f"/_security/service/{ACCOUNT}/credential/token/{name}"
 
     def works(self, token: str) -> bool:
         """Return whether Elasticsearch takes ``token`` for Kibana's."""
-        headers = {"Authorization": f"Bearer {token}"}
-        status, body = self.api.call("GET", "/_security/_authenticate", headers)
-        if status == UNAUTHORIZED:
+        try:
+            answer = self.api.call("GET", "/_security/_authenticate", headers=bearer(token))
+        except ApiError as error:
+            if error.status != HTTPStatus.UNAUTHORIZED:
+                raise
             return False
-        if status != OK:
-            raise ApiError(f"Elasticsearch: {refusal(status, body)}")
-        return bool(json.loads(body)["username"] == ACCOUNT)
+        return bool(answer["username"] == ACCOUNT)
 
     def renew(self) -> str:
         """Return a new token in place of the old one of the same name."""
-        status, body = self.api.call("DELETE", self.path, self.headers)
-        if status not in {OK, NOT_FOUND}:
-            raise ApiError(f"Elasticsearch: {refusal(status, body)}")
-        status, body = self.api.call("POST", self.path, self.headers)
-        if status != OK:
-            raise ApiError(f"Elasticsearch: {refusal(status, body)}")
-        return str(json.loads(body)["token"]["value"])
+        try:
+            self.api.call("DELETE", self.path)
+        except ApiError as error:
+            if error.status != HTTPStatus.NOT_FOUND:
+                raise
+        return str(self.api.call("POST", self.path)["token"]["value"])
 
 
 def main() -> None:
@@ -126,9 +123,7 @@ def main() -> None:
         argument_spec={
             "elasticsearch_url": {"type": "str", "required": True},
             "elasticsearch_password": {"type": "str", "required": True, "no_log": True},
-            "ca_file": {"type": "path", "required": True},
-            "cert_file": {"type": "path", "required": True},
-            "key_file": {"type": "path", "required": True},
+            **TLS_OPTIONS,
             "name": {"type": "str", "required": True},
             "config_dir": {"type": "path", "default": "/etc/kibana"},
             "program": {"type": "path", "default": "/usr/share/kibana/bin/kibana-keystore"},
@@ -137,12 +132,11 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = module.params
-    context = ssl.create_default_context(cafile=params["ca_file"])
-    context.load_cert_chain(params["cert_file"], params["key_file"])
     keystore = Keystore(module)
     actions = []
     try:
-        tokens = Tokens(Api(params["elasticsearch_url"], context), params["elasticsearch_password"], params["name"])
+        signed_in = basic("elastic", params["elasticsearch_password"])
+        tokens = Tokens(Api(params["elasticsearch_url"], params, headers=signed_in), params["name"])
         present = keystore.read()
         if not (present and tokens.works(present)):
             actions.append("replace the token" if present else "make a token")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -42,6 +43,11 @@ class Server:
     key: Path
     requests: list[Request] = field(default_factory=list)
     errors: list[BaseException] = field(default_factory=list)
+
+    @property
+    def files(self) -> dict[str, str]:
+        """The options of modules about TLS: one certificate is the authority's, the server's and the client's."""
+        return {"ca_file": str(self.certificate), "cert_file": str(self.certificate), "key_file": str(self.key)}
 
 
 def make_certificate(folder: Path) -> tuple[Path, Path]:
@@ -104,8 +110,21 @@ def serve(folder: Path, answer: Callable[[Request], Answer], *, client_certifica
         def log_message(self, *_: Any) -> None:
             """Say nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listener:
-        listener.socket = context.wrap_socket(listener.socket, server_side=True)
+    class Listener(ThreadingHTTPServer):
+        """Hears out whom it does not let in: a connection that is closed at once may lose the alert on its way."""
+
+        def finish_request(self, request: Any, client_address: Any) -> None:
+            """Answer the requests of a connection, if its certificate is in order."""
+            with context.wrap_socket(request, server_side=True, do_handshake_on_connect=False) as connection:
+                try:
+                    connection.do_handshake()
+                except ssl.SSLError:
+                    while socket.socket.recv(connection, 4096):
+                        pass
+                else:
+                    super().finish_request(connection, client_address)
+
+    with Listener(("127.0.0.1", 0), Handler) as listener:
         server = Server(f"https://127.0.0.1:{listener.server_port}", certificate, key)
         thread = threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()

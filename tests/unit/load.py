@@ -11,8 +11,12 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def load(path: str, name: str = "") -> ModuleType:
-    """Import a file of the repository, under its own name or another."""
-    name = name or Path(path).stem
+    """Import a file of the repository, under its own name or another.
+
+    Modules import what they share under the collection's name, so it is loaded under that one, and ahead of them.
+    """
+    prefix = "ansible_collections.sre.stack.plugins.module_utils." if path.startswith("plugins/module_utils/") else ""
+    name = name or prefix + Path(path).stem
     spec = importlib.util.spec_from_file_location(name, REPOSITORY / path)
     assert spec is not None
     assert spec.loader is not None

@@ -5,10 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import json
-import ssl
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +13,7 @@ import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 
+from tests.unit import fake_server
 from tests.unit.load import load
 
 ROLE = Path(__file__).resolve().parents[2] / "roles" / "elasticsearch"
@@ -26,6 +24,7 @@ USERS = [
 ]
 
 
+https_api = load("plugins/module_utils/https_api.py")
 elasticsearch_state = load("plugins/modules/elasticsearch_state.py")
 elasticsearch_keystore = load("plugins/modules/elasticsearch_keystore.py")
 
@@ -40,14 +39,11 @@ def data(major: str, name: str) -> Any:
     return Templar(loader, variables=known).template(trust_as_template("{{ " + name + " }}"))
 
 
-class Elasticsearch(ThreadingHTTPServer):
+class Elasticsearch:
     """As much of Elasticsearch as the module calls, with its own way to show what it was given."""
-
-    daemon_threads = True
 
     def __init__(self, major: str) -> None:
         """Begin as a new cluster: only ``elastic`` can sign in, with the password of the keystore."""
-        super().__init__(("127.0.0.1", 0), Handler)
         self.major = major
         self.passwords = {"elastic": BOOTSTRAP}
         self.users: dict[str, dict[str, Any]] = {
@@ -56,18 +52,27 @@ class Elasticsearch(ThreadingHTTPServer):
         self.roles: dict[str, dict[str, Any]] = {"superuser": {"cluster": ["all"], "indices": []}}
         self.policies: dict[str, dict[str, Any]] = {}
         self.calls: list[tuple[str, str, Any]] = []
+        self.server: fake_server.Server
         # Answers of the health check before it is well: a status of HTTP each.
         self.unwell: list[int] = []
-
-    @property
-    def url(self) -> str:
-        """Where the server listens."""
-        return f"http://127.0.0.1:{self.server_address[1]}"
 
     @property
     def writes(self) -> list[tuple[str, str, Any]]:
         """Calls that write."""
         return [call for call in self.calls if call[0] != "GET"]
+
+    def handle(self, request: fake_server.Request) -> fake_server.Answer:
+        """Answer a request, after asking who is there."""
+        path = f"{request.path}?{request.query}" if request.query else request.path
+        body = json.loads(request.body) if request.body else None
+        scheme, _, login = request.headers["authorization"].partition(" ")
+        assert scheme == "Basic"
+        user, _, password = base64.b64decode(login).decode().partition(":")
+        if not (self.users.get(user, {}).get("enabled") and self.passwords.get(user) == password):
+            return 401, json.dumps({"error": {"reason": f"failed to authenticate user [{user}]"}}).encode()
+        self.calls.append((request.method, path, body))
+        status, answer = self.answer(user, request.method, path, body)
+        return status, json.dumps(answer).encode()
 
     def answer(self, user: str, method: str, path: str, body: Any) -> tuple[int, Any]:  # noqa: C901, PLR0911
         """Carry out one call and return its status and body."""
@@ -107,51 +112,22 @@ class Elasticsearch(ThreadingHTTPServer):
         return {**filled_in, **role, "indices": indices}
 
 
-class Handler(BaseHTTPRequestHandler):
-    """Hands calls to the server, after asking who is there."""
-
-    server: Elasticsearch
-
-    def handle_call(self) -> None:
-        """Answer one call."""
-        length = int(self.headers.get("Content-Length", 0))
-        body = json.loads(self.rfile.read(length)) if length else None
-        scheme, _, login = self.headers["Authorization"].partition(" ")
-        assert scheme == "Basic"
-        user, _, password = base64.b64decode(login).decode().partition(":")
-        known = self.server.users.get(user, {}).get("enabled") and self.server.passwords.get(user) == password
-        if known:
-            self.server.calls.append((self.command, self.path, body))
-            status, answer = self.server.answer(user, self.command, self.path, body)
-        else:
-            status, answer = 401, {"error": {"reason": f"failed to authenticate user [{user}]"}}
-        text = json.dumps(answer).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text)
-
-    do_GET = do_PUT = do_POST = handle_call  # noqa: N815 - names of the base class
-
-    def log_message(self, *_: Any) -> None:
-        """Say nothing."""
-
-
 @pytest.fixture(params=["6", "8"])
-def server(request: pytest.FixtureRequest) -> Iterator[Elasticsearch]:
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Elasticsearch]:
     """Run a new cluster of each version."""
-    server = Elasticsearch(request.param)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    cluster = Elasticsearch(request.param)
+    with fake_server.serve(tmp_path, cluster.handle, client_certificate=True) as cluster.server:
+        yield cluster
+
+
+def connect(server: fake_server.Server) -> Any:
+    """Return the module's client."""
+    return elasticsearch_state.Client(https_api.Api(server.url, server.files))
 
 
 def converge(server: Elasticsearch, *, check_mode: bool = False, **changes: Any) -> Any:
     """Do what the module does with the role's data, and return its state."""
-    client = elasticsearch_state.Client(server.url, ssl.create_default_context())
+    client = connect(server.server)
     elasticsearch_state.wait(client, [changes.get("password", REAL), BOOTSTRAP], 5, sleep=lambda _: None)
     state = elasticsearch_state.State(client, check_mode=check_mode)
     state.elastic(changes.get("password", REAL))
@@ -255,7 +231,7 @@ def test_a_disabled_user_comes_back_with_its_password(server: Elasticsearch) -> 
 def test_a_wrong_password_of_elastic_is_told_apart_from_a_slow_start(server: Elasticsearch) -> None:
     """It is refused only after a while, because a starting node refuses the right one, too."""
     server.passwords["elastic"] = "what somebody else chose"
-    client = elasticsearch_state.Client(server.url, ssl.create_default_context())
+    client = connect(server.server)
     now = iter(range(1000))
     with pytest.raises(PermissionError):
         elasticsearch_state.wait(client, [REAL, BOOTSTRAP], 120, clock=lambda: next(now), sleep=lambda _: None)
@@ -266,7 +242,7 @@ def test_a_wrong_password_of_elastic_is_told_apart_from_a_slow_start(server: Ela
 def test_waits_for_a_cluster_that_is_not_ready(server: Elasticsearch) -> None:
     """A red cluster answers 408 in time; without a master it is 503."""
     server.unwell = [503, 408, 408]
-    client = elasticsearch_state.Client(server.url, ssl.create_default_context())
+    client = connect(server.server)
     slept: list[float] = []
     assert elasticsearch_state.wait(client, [REAL, BOOTSTRAP], 60, sleep=slept.append) == "yellow"
     assert len(slept) == 3
@@ -276,16 +252,16 @@ def test_waits_for_a_cluster_that_is_not_ready(server: Elasticsearch) -> None:
 def test_says_at_the_end_of_the_wait_what_was_answered(server: Elasticsearch) -> None:
     """Not merely that the time is up."""
     server.unwell = [503] * 100
-    client = elasticsearch_state.Client(server.url, ssl.create_default_context())
+    client = connect(server.server)
     now = iter(range(1000))
-    with pytest.raises(elasticsearch_state.ElasticsearchError, match=r"not ready after 10 s: GET .*503"):
+    with pytest.raises(https_api.ApiError, match=r"not ready after 10 s: GET .*503"):
         elasticsearch_state.wait(client, [BOOTSTRAP], 10, clock=lambda: next(now), sleep=lambda _: None)
 
 
-def test_nobody_there_is_said_plainly() -> None:
+def test_nobody_there_is_said_plainly(server: Elasticsearch) -> None:
     """A refused connection names the URL."""
-    client = elasticsearch_state.Client("http://127.0.0.1:9", ssl.create_default_context())
-    with pytest.raises(elasticsearch_state.ElasticsearchError, match=r"http://127\.0\.0\.1:9 did not answer"):
+    client = elasticsearch_state.Client(https_api.Api("https://127.0.0.1:9", server.server.files))
+    with pytest.raises(https_api.ApiError, match=r"https://127\.0\.0\.1:9 did not answer"):
         client.call("GET", "/")
 
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import ssl
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 
+from tests.unit import fake_server
 from tests.unit.load import load
 
 ROLE = Path(__file__).resolve().parents[2] / "roles/filebeat"
 
 
+https_api = load("plugins/module_utils/https_api.py")
 filebeat_setup = load("plugins/modules/filebeat_setup.py")
 
 
@@ -51,16 +55,14 @@ class Elasticsearch:
         }
         self.put: list[str] = []
 
-    def get(self, path: str) -> Any:
-        """Return what is there."""
+    def ask(self, path: str, method: str = "GET") -> Any:
+        """Return what is there, or create a data stream."""
+        if method == "PUT":
+            self.put.append(path)
+            self.things[path] = {"acknowledged": True}
+        else:
+            assert method == "GET"
         return self.things.get(path)
-
-    def ask(self, path: str, method: str = "GET") -> tuple[int, dict[str, Any]]:
-        """Create a data stream."""
-        assert method == "PUT"
-        self.put.append(path)
-        self.things[path] = {"acknowledged": True}
-        return 200, {}
 
     def set_up(self, version: str, *, replicas: str = "0", stream: bool = False) -> None:
         """Put what Filebeat's set-up puts, in the shape in which that major answers."""
@@ -181,26 +183,39 @@ def test_configuration_holds_no_password() -> None:
     assert '"ssl.verification_mode": "full"' in text
 
 
-class Server:
-    """A server whose answers are given by the test."""
+class Connection:
+    """A connection on which happens what the test says."""
 
-    def __init__(self, outcome: Exception | tuple[int, dict[str, Any]]) -> None:
-        """Raise or return ``outcome``."""
+    def __init__(self, outcome: Exception | tuple[int, bytes]) -> None:
+        """Raise or answer ``outcome``."""
         self.outcome = outcome
 
-    def request(self, *_: Any) -> tuple[int, dict[str, Any]]:
-        """Take the place of Elasticsearch.request."""
+    def request(self, *_: Any) -> None:
+        """Send a request, or fail to."""
         if isinstance(self.outcome, Exception):
             raise self.outcome
-        return self.outcome
+
+    def getresponse(self) -> Any:
+        """Return the answer."""
+        assert not isinstance(self.outcome, Exception)
+        status, body = self.outcome
+        return SimpleNamespace(status=status, read=lambda: body)
+
+    def close(self) -> None:
+        """Do nothing."""
 
 
-def client(outcome: Exception | tuple[int, dict[str, Any]]) -> Any:
-    """Return the module's client with a server that does this."""
-    one = filebeat_setup.Elasticsearch.__new__(filebeat_setup.Elasticsearch)
-    one.options, one.user, one.option = options(), "filebeat_writer", "filebeat_writer_password"
-    one.request = Server(outcome).request
-    return one
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Exception | tuple[int, bytes]], Any]:
+    """Make the module's client with a connection on which this happens."""
+    certificate, key = fake_server.make_certificate(tmp_path)
+    files = {"ca_file": str(certificate), "cert_file": str(certificate), "key_file": str(key)}
+
+    def make(outcome: Exception | tuple[int, bytes]) -> Any:
+        monkeypatch.setattr(https_api, "HTTPSConnection", lambda *_, **__: Connection(outcome))
+        return filebeat_setup.Elasticsearch(options(**files), "filebeat_writer", "w" * 16, "filebeat_writer_password")
+
+    return make
 
 
 def alert(reason: str) -> ssl.SSLError:
@@ -213,29 +228,35 @@ def alert(reason: str) -> ssl.SSLError:
 @pytest.mark.parametrize(
     ("outcome", "expected"),
     [
-        (alert("SSLV3_ALERT_CERTIFICATE_EXPIRED"), "refuses our certificate, filebeat_tls_cert_file /cert"),
-        (alert("TLSV13_ALERT_CERTIFICATE_REQUIRED"), "refuses our certificate, filebeat_tls_cert_file /cert"),
-        ((401, {}), "filebeat_writer_password is not the password"),
-        ((403, {}), "may not read /x"),
+        (
+            alert("SSLV3_ALERT_CERTIFICATE_EXPIRED"),
+            r"refuses our certificate, filebeat_tls_cert_file /.*host\.crt \(expired, or",
+        ),
+        (
+            alert("TLSV13_ALERT_CERTIFICATE_REQUIRED"),
+            r"refuses our certificate, filebeat_tls_cert_file /.*host\.crt \(expired, or",
+        ),
+        ((401, b"{}"), "filebeat_writer_password is not the password"),
+        ((403, b"{}"), "may not read /x"),
         (ConnectionRefusedError(111, "Connection refused"), "filebeat_elasticsearch_hosts: https://192.0.2.14:9200"),
-        (TimeoutError(), "does not answer .TimeoutError"),
+        (TimeoutError(), "did not answer: TimeoutError"),
     ],
 )
-def test_what_does_not_fit_is_named(outcome: Exception | tuple[int, dict[str, Any]], expected: str) -> None:
+def test_what_does_not_fit_is_named(client: Any, outcome: Exception | tuple[int, bytes], expected: str) -> None:
     """Each in one line with the option to look at."""
     with pytest.raises(filebeat_setup.SetupError, match=expected) as caught:
-        client(outcome).get("/x")
+        client(outcome).ask("/x")
     assert "\n" not in str(caught.value)
 
 
-def test_certificate_of_the_server_is_named() -> None:
+def test_certificate_of_the_server_is_named(client: Any) -> None:
     """An expired or foreign certificate of Elasticsearch."""
     error = ssl.SSLCertVerificationError(1, "certificate verify failed")
     error.verify_message = "certificate has expired"
     with pytest.raises(
         filebeat_setup.SetupError, match=r"is refused \(certificate has expired\) by filebeat_tls_ca_file"
     ):
-        client(error).get("/")
+        client(error).ask("/")
 
 
 def test_missing_authority_is_named(tmp_path: Path) -> None:

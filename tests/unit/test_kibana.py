@@ -31,7 +31,7 @@ ROLE = REPOSITORY / "roles/kibana"
 Json = dict[str, Any]
 
 
-load("plugins/module_utils/kibana_http.py", "ansible_collections.sre.stack.plugins.module_utils.kibana_http")
+load("plugins/module_utils/https_api.py")
 kibana_service_token = load("plugins/modules/kibana_service_token.py")
 kibana_saved_objects = load("plugins/modules/kibana_saved_objects.py")
 kibana_objects = load("plugins/filter/kibana_objects.py")
@@ -329,7 +329,9 @@ def test_import_that_fails_says_why(tmp_path: Path, capsys: pytest.CaptureFixtur
         assert message.endswith("Kibana imported 11 of 12 objects; dashboard polls-site: unsupported_type")
         assert "refuses the password of user elastic" in run_import(server, capsys, password="wrong-password")["msg"]
         kibana.states = ["degraded"]
-        assert "not available after 0 s: 503" in run_import(server, capsys, timeout=0)["msg"]
+        assert (
+            f"not available after 0 s: GET {server.url}/api/status: 503" in run_import(server, capsys, timeout=0)["msg"]
+        )
     assert "did not answer" in run_import(server, capsys, timeout=0)["msg"]
     assert "must start with https" in run_import(server, capsys, url="http://127.0.0.1:5601")["msg"]
 
@@ -451,7 +453,8 @@ def test_token_with_a_wrong_password(tmp_path: Path, capsys: pytest.CaptureFixtu
     """Elasticsearch's own reason, in a line."""
     with fake_server.serve(tmp_path, Elasticsearch().answer, client_certificate=True) as server:
         message = run_token(server, capsys, elasticsearch_password="wrong-password")["msg"]
-    assert message == "kibana_service_token: Elasticsearch: 401 unable to authenticate"
+    path = "/_security/service/elastic/kibana/credential/token/ansible-monitoring"
+    assert message == f"kibana_service_token: DELETE {server.url}{path}: 401 unable to authenticate"
 
 
 # The configuration

@@ -15,6 +15,7 @@ from tests.unit.load import load
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 
 
+https_api = load("plugins/module_utils/https_api.py")
 etcd_auth = load("plugins/modules/etcd_auth.py")
 supervisor_programs = load("plugins/modules/supervisor_programs.py")
 pack = load("roles/polls/files/pack.py")
@@ -34,9 +35,9 @@ class Etcd:
     def log_in(self, name: str, password: str) -> str:
         """Return a token, or refuse as etcd does."""
         if not self.enabled:
-            raise etcd_auth.EtcdError("etcdserver: authentication is not enabled")
+            raise https_api.ApiError("etcdserver: authentication is not enabled")
         if self.passwords.get(name) != password:
-            raise etcd_auth.EtcdError(f"etcdserver: {etcd_auth.WRONG_PASSWORD}")
+            raise https_api.ApiError(f"etcdserver: {etcd_auth.WRONG_PASSWORD}")
         return f"token of {name}"
 
     def call(self, path: str, **body: Any) -> dict[str, Any]:  # noqa: C901, PLR0912 - one arm for each of etcd's calls
@@ -164,7 +165,7 @@ def test_etcd_wrong_root_password_is_an_error() -> None:
     """A root password that does not fit is not guessed around."""
     etcd = Etcd()
     ensure(etcd)
-    with pytest.raises(etcd_auth.EtcdError, match="authentication failed"):
+    with pytest.raises(https_api.ApiError, match="authentication failed"):
         ensure(etcd, root="x" * 16)
 
 
