@@ -29,7 +29,7 @@ def distance(point: Point, start: Point, end: Point) -> float:
     if square:
         share = ((point[0] - start[0]) * along[0] + (point[1] - start[1]) * along[1]) / square
         share = min(1.0, max(0.0, share))
-    return ((point[0] - start[0] - share * along[0]) ** 2 + (point[1] - start[1] - share * along[1]) ** 2) ** 0.5
+    return float(((point[0] - start[0] - share * along[0]) ** 2 + (point[1] - start[1] - share * along[1]) ** 2) ** 0.5)
 
 
 def simplify(line: list[Point]) -> list[Point]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import random
 import re
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,24 +16,20 @@ from typing import Any
 import pytest
 import vl_convert
 import yaml
-from ansible.module_utils.testing import patch_module_args
 
-from tests.unit import fake_elasticsearch, fake_server
-from tests.unit.load import load
+from dashboards import page, searches
+from dashboards.__main__ import main
+from plugins.filter.read_dashboard import DashboardError, read_dashboard
+from tests.unit import fake_elasticsearch
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-NOW = "2026-11-23T12:00:00Z"
-END = datetime(2026, 11, 23, 12, tzinfo=UTC).timestamp() * 1000
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+END = NOW.timestamp() * 1000
 HOUR = 3_600_000
 
 Json = dict[str, Any]
 
-
-dashboards = load("plugins/filter/dashboards.py")
-search_elasticsearch = load("plugins/modules/search_elasticsearch.py")
-render_dashboard = load("plugins/modules/render_dashboard.py")
-
-DASHBOARD: Json = dashboards.read_dashboard("dashboards/site.yml")
+DASHBOARD: Json = read_dashboard("dashboards/site.yml")
 SPECS = sorted(REPOSITORY.glob("dashboards/*.vl.json"))
 PLACES = [
     ("China", "Beijing", 39.9, 116.4),
@@ -89,14 +88,14 @@ def events() -> list[Json]:
 
 def panels(found: list[Json]) -> dict[str, Json]:
     """Return the panels by name, with the answers to their searches over ``found`` in them."""
-    searches = dashboards.dashboard_searches(DASHBOARD, "now-1h", "now", NOW)
-    responses = [fake_elasticsearch.search(search["body"], found) for search in searches]
-    return {panel["name"]: panel for panel in dashboards.dashboard_answers(DASHBOARD, responses)}
+    asked = searches.dashboard_searches(DASHBOARD, searches.Range("now-1h", "now", NOW))
+    answers = [fake_elasticsearch.search(search["body"], found) for search in asked]
+    return {panel["name"]: panel for panel in page.answered(DASHBOARD, answers)}
 
 
 def picture(panel: Json) -> str:
     """Return a panel's picture as SVG."""
-    return str(vl_convert.vegalite_to_svg(panel["spec"], vl_version=render_dashboard.VEGA_LITE))
+    return str(vl_convert.vegalite_to_svg(panel["spec"], vl_version=page.VEGA_LITE))
 
 
 def texts(svg: str) -> list[str]:
@@ -135,26 +134,26 @@ def empty() -> dict[str, Json]:
 )
 def test_times_are_read_as_the_time_picker_writes_them(text: str, expected: str) -> None:
     """Relative and absolute times, in UTC where they do not say."""
-    assert dashboards.moment(text, datetime(2026, 11, 23, 12, 34, 56, tzinfo=UTC)).isoformat() == expected
+    assert searches.moment(text, datetime(2026, 11, 23, 12, 34, 56, tzinfo=UTC)).isoformat() == expected
 
 
 @pytest.mark.parametrize("text", ["yesterday", "now-", "now-1y", "now - 1h", ""])
 def test_what_is_no_time_is_refused(text: str) -> None:
     """The error says how a time is written."""
-    with pytest.raises(dashboards.DashboardError, match="is no time; write for instance now"):
-        dashboards.moment(text, datetime(2026, 11, 23, tzinfo=UTC))
+    with pytest.raises(DashboardError, match="is no time; write for instance now"):
+        searches.moment(text, datetime(2026, 11, 23, tzinfo=UTC))
 
 
 def test_an_empty_range_is_refused() -> None:
     """A range that ends before it begins has nothing to show."""
-    with pytest.raises(dashboards.DashboardError, match="is empty"):
-        dashboards.dashboard_searches(DASHBOARD, "now", "now-1h", NOW)
+    with pytest.raises(DashboardError, match="is empty"):
+        searches.Range("now", "now-1h", NOW)
 
 
 def test_a_range_is_written_for_people() -> None:
     """The day is named once where it is one day."""
-    assert dashboards.time_range("now-1h", "now", NOW) == "2026-11-23 11:00 to 12:00 UTC"
-    assert dashboards.time_range("now-1d", "now", NOW) == "2026-11-22 12:00 to 2026-11-23 12:00 UTC"
+    assert str(searches.Range("now-1h", "now", NOW)) == "2026-11-23 11:00 to 12:00 UTC"
+    assert str(searches.Range("now-1d", "now", NOW)) == "2026-11-22 12:00 to 2026-11-23 12:00 UTC"
 
 
 # Kibana's placeholders
@@ -162,8 +161,7 @@ def test_a_range_is_written_for_people() -> None:
 
 def resolve(url: Json) -> Json:
     """Return the body of the search that Kibana would send for the last hour."""
-    times = dashboards.Range("now-1h", "now", dashboards.moment(NOW, datetime.now(UTC)))
-    body: Json = dashboards.resolve_search({"index": "x-*", **url}, times)["body"]
+    body: Json = searches.resolve_search({"index": "x-*", **url}, searches.Range("now-1h", "now", NOW))["body"]
     return body
 
 
@@ -257,7 +255,7 @@ def test_intervals_of_histograms(interval: object, wanted: Json) -> None:
 )
 def test_what_kibana_refuses_is_refused(url: Json, message: str) -> None:
     """A mistake is found here, before anybody opens Kibana."""
-    with pytest.raises(dashboards.DashboardError, match=message):
+    with pytest.raises(DashboardError, match=message):
         resolve(url)
 
 
@@ -342,7 +340,7 @@ def test_a_panel_shows_its_figures(full: dict[str, Json], name: str, wanted: set
 def test_no_warnings(request: pytest.FixtureRequest, capfd: pytest.CaptureFixture[str], state: str) -> None:
     """Kibana would show them on the panel."""
     for name, panel in request.getfixturevalue(state).items():
-        vl_convert.vegalite_to_vega(panel["spec"], vl_version=render_dashboard.VEGA_LITE, show_warnings=True)
+        vl_convert.vegalite_to_vega(panel["spec"], vl_version=page.VEGA_LITE, show_warnings=True)
         assert capfd.readouterr() == ("", ""), name
 
 
@@ -383,114 +381,139 @@ def test_searches_are_those_of_both_versions() -> None:
         fake_elasticsearch.aggregate({"a": {"date_histogram": {"field": "t", "fixed_interval": "1m"}}}, [])
 
 
-# Asking
+# The answer
 
 
-def answer(request: fake_server.Request) -> fake_server.Answer:
-    """Answer a search as Elasticsearch does, each index with a fault of its own."""
-    assert request.method == "POST"
-    assert request.query == "ignore_unavailable=true"
-    assert request.headers["content-type"] == "application/json"
-    if request.headers["authorization"] != "Basic cmVhZGVyOnNlY3JldA==":
-        return 401, b'{"error": {"type": "security_exception", "reason": "unable to authenticate"}, "status": 401}'
-    whole = {"timed_out": False, "_shards": {"total": 1, "failed": 0}, "hits": {"total": 7, "hits": []}}
-    match request.path:
-        case "/six/_search":
-            return 200, json.dumps(whole).encode()
-        case "/none/_search":
-            return 200, json.dumps({**whole, "hits": {"total": {"value": 0}, "hits": []}}).encode()
-        case "/part/_search":
-            reason = [{"reason": {"reason": "disk gone"}}]
-            return 200, json.dumps({**whole, "_shards": {"total": 2, "failed": 1, "failures": reason}}).encode()
-        case "/hidden/_search":
-            error = {"root_cause": [{"type": "security_exception", "reason": "unauthorized"}]}
-            return 403, json.dumps({"error": error}).encode()
-    raise AssertionError(request)
+def answer(**changed: Any) -> str:
+    """Return an answer of _msearch to two searches, the second changed."""
+    whole = {"timed_out": False, "_shards": {"total": 2, "failed": 0}, "hits": {"total": 0, "hits": []}, "status": 200}
+    return json.dumps({"took": 1, "responses": [whole, {**whole, **changed}]})
 
 
-def ask(server: fake_server.Server, capsys: pytest.CaptureFixture[str], index: str, **changed: str) -> Json:
-    """Run the module and return its result."""
-    arguments = {
-        "url": server.url,
-        "ca_file": str(server.certificate),
-        "cert_file": str(server.certificate),
-        "key_file": str(server.key),
-        "user": "reader",
-        "password": "secret",
-        "searches": [{"index": index, "body": {"size": 0}}],
-        **changed,
-    }
-    with patch_module_args(arguments), pytest.raises(SystemExit):
-        search_elasticsearch.main()
-    result: Json = json.loads(capsys.readouterr().out)
-    return result
+@pytest.mark.parametrize("total", [7, {"value": 7, "relation": "eq"}])
+def test_events_are_found_in_the_answer_of_both_versions(total: object) -> None:
+    """A number in 6.8, an object since 7; one search that found something is enough."""
+    assert len(page.responses(answer(hits={"total": total, "hits": []}), "now-1h and now")) == 2
 
 
-def test_searching(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Responses come back; what is refused, partial or absent is said in a line, without the password."""
-    with fake_server.serve(tmp_path, answer, client_certificate=True) as server:
-        good = ask(server, capsys, "six")
-        assert (good["found"], good["changed"], len(good["responses"])) == (True, False, 1)
-        assert not ask(server, capsys, "none")["found"]
-        assert ask(server, capsys, "part")["msg"] == "Elasticsearch: 1 of 2 shards failed: disk gone"
-        assert "user reader may not read hidden" in ask(server, capsys, "hidden")["msg"]
-        wrong = ask(server, capsys, "six", password="guess-guess")
-        assert "user reader: wrong password?" in wrong["msg"]
-        assert "guess-guess" not in wrong["msg"]
-        assert "must start with https" in ask(server, capsys, "six", url="http://127.0.0.1")["msg"]
-        url = server.url
-    gone = fake_server.Server(url, server.certificate, server.key)
-    assert "did not answer" in ask(gone, capsys, "six")["msg"]
+FAILURE = {"reason": {"type": "x", "reason": "disk gone"}}
+DENIED = {"type": "security_exception", "reason": "unauthorized for user [reader]"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (answer(), "no events between now-1h and now; choose an earlier beginning"),
+        (answer(hits={"total": {"value": 0}}), "no events between now-1h and now"),
+        (
+            answer(_shards={"total": 2, "failed": 1, "failures": [FAILURE]}, hits={"total": 7}),
+            "^Elasticsearch: 1 of 2 shards failed: disk gone$",
+        ),
+        (answer(timed_out=True, hits={"total": 7}), "0 of 2 shards failed: timed out"),
+        (
+            answer(error={"root_cause": [DENIED], **DENIED}, status=403),
+            r"^Elasticsearch: security_exception: unauthorized for user \[reader\]$",
+        ),
+        ('{"error": {}, "status": 401}', "no answer of Elasticsearch's _msearch"),
+        ("<html>", "no answer of Elasticsearch's _msearch"),
+        ("[]", "no answer of Elasticsearch's _msearch"),
+    ],
+)
+def test_an_answer_that_is_not_whole_is_refused(text: str, message: str) -> None:
+    """Refused, partial, late or empty: its figures would be wrong, or there are none."""
+    with pytest.raises(DashboardError, match=message):
+        page.responses(text, "now-1h and now")
 
 
 # The page
 
 
-def draw(folder: Path, capsys: pytest.CaptureFixture[str], shown: dict[str, Json]) -> Json:
-    """Run the module and return its result."""
-    arguments = {"dest": str(folder), "title": "A & B", "range": "today", "panels": list(shown.values())}
-    with patch_module_args(arguments), pytest.raises(SystemExit):
-        render_dashboard.main()
-    result: Json = json.loads(capsys.readouterr().out)
-    return result
-
-
-def test_page(tmp_path: Path, capsys: pytest.CaptureFixture[str], full: dict[str, Json]) -> None:
-    """One page that fetches nothing, a picture a panel and the table; what is no more goes, what is the same stays."""
-    chosen = {name: full[name] for name in ("access-map", "database-events", "log-lines")}
+def test_page(tmp_path: Path, full: dict[str, Json]) -> None:
+    """One page that fetches nothing, a picture a panel and the table, the same from the same; what is no more goes."""
+    chosen = [full[name] for name in ("access-map", "database-events", "log-lines")]
+    dashboard = {"title": "A & B", "description": "C"}
     (tmp_path / "old.png").write_bytes(b"")
     (tmp_path / "notes.txt").write_text("mine")
-    first = draw(tmp_path, capsys, chosen)
-    assert first["changed"]
+    page.draw(tmp_path, dashboard, "today", chosen)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "access-map.csv", "access-map.png", "database-events.png", "index.html", "log-lines.png", "notes.txt",
     ]  # fmt: skip
-    assert not draw(tmp_path, capsys, chosen)["changed"]
+    first = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    page.draw(tmp_path, dashboard, "today", chosen)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == first
     assert (tmp_path / "log-lines.png").read_bytes().startswith(b"\x89PNG")
 
-    library = render_dashboard.vl_convert.javascript_bundle(vl_version=render_dashboard.VEGA_LITE)
-    page = Path(first["page"]).read_text("utf-8").replace(library, "")
-    assert "<title>A &amp; B</title>" in page
-    assert "default-src 'none'" in page
-    assert not re.search(r"""<(?:script|link|img|iframe)[^>]+(?:src|href)=""", page)
+    assert (tmp_path / "index.html").stat().st_size < 2_500_000
+    library = vl_convert.javascript_bundle(vl_version=page.VEGA_LITE)  # type: ignore[call-arg]
+    shown = (tmp_path / "index.html").read_text("utf-8").replace(library, "")
+    assert "<title>A &amp; B</title>" in shown
+    assert "default-src 'none'" in shown
+    assert not re.search(r"""<(?:script|link|img|iframe)[^>]+(?:src|href)=""", shown)
     # A log line cannot end the script that it stands in.
-    assert page.count("</script>") == len(chosen) + 2
-    assert page.count("</script><b>x") == 0
-    ids = re.findall(r'\bid="([^"]+)"', page.split("<script")[0])
+    assert shown.count("</script>") == len(chosen) + 2
+    assert shown.count("</script><b>x") == 0
+    ids = re.findall(r'\bid="([^"]+)"', shown.split("<script")[0])
     assert len(ids) == len(set(ids))
-    used = set(re.findall(r"url\(#([^)]+)\)", page.split("<script")[0]))
+    used = set(re.findall(r"url\(#([^)]+)\)", shown.split("<script")[0]))
     assert used <= set(ids)
-    assert page.count("<figure ") == len(chosen)
-    assert 'download="access-map.csv"' in page
-    assert first["bytes"] < 2_500_000
+    assert shown.count("<figure ") == len(chosen)
+    assert 'download="access-map.csv"' in shown
+
+
+# The program
+
+
+def test_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """From its searches to its page."""
+    times = ["--from", "2026-11-23T11:00:00Z", "--to", "2026-11-23T12:00:00Z"]
+    assert main(["searches", *times]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(lines) == 2 * len(SPECS)
+    assert all(line == {"index": "filebeat-*", "ignore_unavailable": True} for line in lines[::2])
+
+    answers = [fake_elasticsearch.search(body, events()) for body in lines[1::2]]
+    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps({"responses": answers})))
+    assert main(["page", *times, str(tmp_path / "new")]) == 0
+    assert re.fullmatch(
+        rf"Page      {tmp_path}/new/index\.html   \(\d+ kB, needs no network\)\n"
+        rf"Pictures  {tmp_path}/new/\*\.png\nTables    {tmp_path}/new/\*\.csv\n",
+        capsys.readouterr().out,
+    )
+    assert len(list((tmp_path / "new").glob("*.png"))) == len(SPECS)
+    shown = (tmp_path / "new" / "index.html").read_text("utf-8")
+    assert "2026-11-23 11:00 to 12:00 UTC (2026-11-23T11:00:00Z to 2026-11-23T12:00:00Z)" in shown
+
+
+def test_program_says_what_is_wrong(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one line, and nothing is drawn."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO("{}"))
+    for arguments, words in (
+        (["searches", "--from", "yesterday"], "dashboards: 'yesterday' is no time; write for instance now"),
+        (["searches", "--dashboard", "none.yml"], "dashboards: dashboard none.yml: "),
+        (["page", "/nowhere"], "dashboards: standard input is no answer"),
+    ):
+        assert main(arguments) == 1
+        output = capsys.readouterr()
+        assert output.out == ""
+        assert output.err.startswith(words)
+        assert len(output.err.splitlines()) == 1
+
+
+def test_program_is_started_as_its_readme_says() -> None:
+    """From the repository, as a module."""
+    command = [sys.executable, "-m", "dashboards", "--help"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert "_msearch" in done.stdout
 
 
 def test_playbook_asks_as_the_reader() -> None:
-    """The report's user, the host's certificate, loopback."""
+    """The report's user, the host's certificate, loopback, no proxy; nobody sees the password."""
     (play,) = yaml.safe_load((REPOSITORY / "playbooks/observe.yml").read_text("utf-8"))
-    task = next(
-        task["sre.stack.search_elasticsearch"] for task in play["tasks"] if "sre.stack.search_elasticsearch" in task
-    )
-    assert task["user"] == "reader"
-    assert task["url"] == "https://127.0.0.1:9200"
-    assert task["ca_file"] == "/etc/ssl/site/ca.crt"
+    (task,) = (task for task in play["tasks"] if "ansible.builtin.uri" in task)
+    options = task["ansible.builtin.uri"]
+    assert options["url_username"] == "reader"
+    assert options["url"].startswith("https://127.0.0.1:9200/")
+    assert options["ca_path"] == "/etc/ssl/site/ca.crt"
+    assert options["use_proxy"] is False
+    assert options.get("validate_certs", True)
+    assert task["no_log"] is True

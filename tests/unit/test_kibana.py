@@ -22,6 +22,7 @@ import yaml
 from ansible.module_utils.testing import patch_module_args
 from ansible.plugins.filter.core import FilterModule
 
+from plugins.filter.read_dashboard import read_dashboard
 from tests.unit import fake_server
 from tests.unit.load import load
 
@@ -35,9 +36,8 @@ load("plugins/module_utils/https_api.py")
 kibana_service_token = load("plugins/modules/kibana_service_token.py")
 kibana_saved_objects = load("plugins/modules/kibana_saved_objects.py")
 kibana_objects = load("plugins/filter/kibana_objects.py")
-dashboards = load("plugins/filter/dashboards.py")
 
-DASHBOARD: Json = dashboards.read_dashboard("dashboards/site.yml")
+DASHBOARD: Json = read_dashboard("dashboards/site.yml")
 OBJECTS: list[Json] = kibana_objects.kibana_objects([DASHBOARD], ["filebeat-*"])
 
 PASSWORD = "password-of-elastic"

@@ -1,63 +1,25 @@
-#!/usr/bin/python
-"""Ansible module: render a dashboard's panels into pictures and one page that needs no network."""
+"""The page of a dashboard, which needs no network, and its pictures, drawn from Elasticsearch's answers."""
 
 from __future__ import annotations
 
 import base64
+import copy
 import csv
 import html
-import importlib.util
+import io
 import json
 import re
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
+import vl_convert
 
-# Where it is missing, main() says so in a line.
-vl_convert: Any = importlib.import_module("vl_convert") if importlib.util.find_spec("vl_convert") else None
+from plugins.filter.read_dashboard import DashboardError, data_sources
 
-DOCUMENTATION = r"""
-module: render_dashboard
-short_description: Render a dashboard's panels into pictures and one page that needs no network
-description:
-  - Writes index.html, a PNG a panel and a CSV for each panel that has a table. The page carries everything that it
-    shows, and shows it without JavaScript as well; with it, hovering tells the figures.
-  - Only files that change are written, and files of panels that are no more are removed.
-  - Runs on the control node with the Python environment of this repository (vl-convert-python).
-options:
-  dest: {type: path, required: true, description: "Folder to write to; it is made where it is missing."}
-  title: {type: str, required: true, description: The page's title.}
-  description: {type: str, default: "", description: A sentence below the title.}
-  range: {type: str, required: true, description: "The time range, as the page is to say it."}
-  panels:
-    type: list
-    elements: dict
-    required: true
-    description:
-      - Panels, each with C(name), C(title), C(description), C(grid), C(spec) (Vega-Lite with its data and size in it)
-        and C(csv) (or none).
-"""
+Json = dict[str, Any]
 
-EXAMPLES = r"""
-- name: Render the page
-  sre.stack.render_dashboard:
-    dest: /tmp/page
-    title: Polls site
-    range: the last hour
-    panels: "{{ dashboard | sre.stack.dashboard_answers(responses) }}"
-  delegate_to: localhost
-"""
-
-RETURN = r"""
-page:
-  description: Path of the page.
-  type: str
-bytes:
-  description: Size of the page.
-  type: int
-"""
-
+# Pixels of the grid: a column as wide as on a page of 1440, a row as high as Kibana's.
+COLUMN, ROW, GAP = 30, 20, 8
 # The oldest that the renderer has: what it draws, Kibana's newer patch versions of Vega-Lite 5 draw as well.
 VEGA_LITE = "5.8"
 PNG_SCALE = 2
@@ -131,6 +93,91 @@ The land outline is Natural Earth's (public domain).</p></footer>
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline' 'unsafe-eval'"
 
 
+# Answers
+
+
+def responses(answer: str, time_range: str) -> list[Json]:
+    """Return the responses in an answer of _msearch.
+
+    Raises:
+        DashboardError: it is no such answer, a search was refused or answered in part only, or none found an event.
+    """
+    try:
+        found: list[Json] = json.loads(answer)["responses"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DashboardError("standard input is no answer of Elasticsearch's _msearch") from error
+    for response in found:
+        if refusal := response.get("error"):
+            cause = (refusal.get("root_cause") or [refusal])[0]
+            raise DashboardError(f"Elasticsearch: {cause['type']}: {cause['reason']}")
+        shards = response["_shards"]
+        # Its figures would be wrong.
+        if shards["failed"] or response["timed_out"]:
+            why = (shards.get("failures") or [{}])[0].get("reason", {}).get("reason", "timed out")
+            raise DashboardError(f"Elasticsearch: {shards['failed']} of {shards['total']} shards failed: {why}")
+    # The total is a number in 6.8 and an object since 7.
+    totals = [response["hits"]["total"] for response in found]
+    if not any(total["value"] if isinstance(total, dict) else total for total in totals):
+        raise DashboardError(
+            f"Elasticsearch has no events between {time_range}; choose an earlier beginning (-e observe_from=now-7d, "
+            "--from now-7d), or send visitors with playbooks/demo-traffic.yml."
+        )
+    return found
+
+
+def answered(dashboard: Json, answers: list[Json]) -> list[Json]:
+    """Return the panels with the answers in place of their searches, their sizes, and their tables as CSV."""
+    rest = iter(copy.deepcopy(answers))
+    panels = []
+    for panel in copy.deepcopy(dashboard["panels"]):
+        own = []
+        for data in data_sources(panel["spec"]):
+            if isinstance(data.get("url"), dict):
+                own.append(next(rest))
+                del data["url"]
+                data["values"] = own[-1]
+        width = panel["grid"]["w"] * COLUMN - GAP
+        height = panel["grid"]["h"] * (ROW + GAP) - GAP
+        # As Kibana does it: a panel fills its place.
+        panel["spec"].setdefault("autosize", {"type": "fit", "contains": "padding"})
+        panel["spec"].update(width=width, height=height)
+        table = table_csv(panel["table"], own[0]) if panel.get("table") else None
+        panels.append({**panel, "csv": table})
+    return panels
+
+
+def at(node: Any, path: str) -> Any:  # noqa: ANN401 - JSON
+    """Return what ``path`` (keys and indices with dots between) leads to in ``node``, or None."""
+    for key in path.split("."):
+        try:
+            node = node[int(key)] if isinstance(node, list) else node[key]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return node
+
+
+def first_at(node: Json, paths: list[str]) -> object:
+    """Return what the first of ``paths`` that leads anywhere leads to, or None."""
+    return next((found for found in (at(node, path) for path in paths) if found is not None), None)
+
+
+def table_csv(table: Json, response: Json) -> str:
+    """Return the rows of a response as CSV (RFC 4180) with a line of column names.
+
+    A column is a path into the row, or several, of which the first that leads anywhere is taken.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(table["columns"])
+    for row in at(response, table["rows"]) or []:
+        cells = (first_at(row, [paths] if isinstance(paths, str) else paths) for paths in table["columns"].values())
+        writer.writerow([round(cell, 4) if isinstance(cell, float) else "" if cell is None else cell for cell in cells])
+    return text.getvalue()
+
+
+# The page
+
+
 def own_ids(svg: str, name: str) -> str:
     """Return a picture with ids of its own, the same at each drawing, so that pictures on one page share none."""
     found = dict.fromkeys(re.findall(r'\bid="([^"]+)"', svg))
@@ -177,71 +224,50 @@ def script_safe(spec: dict[str, Any]) -> str:
     return json.dumps(spec, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def page(params: dict[str, Any], pictures: dict[str, str]) -> str:
+def page(dashboard: Json, time_range: str, panels: list[Json], pictures: dict[str, str]) -> str:
     """Return the page."""
-    panels = params["panels"]
     return PAGE.format(
         policy=POLICY,
-        title=html.escape(params["title"]),
-        description=html.escape(params["description"]),
-        range=html.escape(params["range"]),
+        title=html.escape(dashboard["title"]),
+        description=html.escape(dashboard["description"]),
+        range=html.escape(time_range),
         style=STYLE,
         figures="\n".join(figure(panel, own_ids(pictures[panel["name"]], panel["name"])) for panel in panels),
-        tables="\n".join(table(panel) for panel in panels if panel.get("csv")),
+        tables="\n".join(table(panel) for panel in panels if panel["csv"]),
         data="\n".join(
             f'<script type="application/json" data-panel="{panel["name"]}">{script_safe(panel["spec"])}</script>'
             for panel in panels
         ),
-        library=vl_convert.javascript_bundle(vl_version=VEGA_LITE),
+        # Its type stub lacks the default of the first argument.
+        library=vl_convert.javascript_bundle(vl_version=VEGA_LITE),  # type: ignore[call-arg]
         script=SCRIPT,
     )
 
 
-def write(folder: Path, files: dict[str, bytes], *, check_mode: bool) -> list[str]:
-    """Make ``folder`` hold ``files`` and no other page, picture or table; return the names of what changed."""
-    present = {path.name: path for path in folder.glob("*") if path.suffix in {".html", ".png", ".csv"}}
-    changed = [name for name, content in files.items() if name not in present or present[name].read_bytes() != content]
-    gone = sorted(present.keys() - files.keys())
-    if not check_mode:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in changed:
-            (folder / name).write_bytes(files[name])
-        for name in gone:
-            present[name].unlink()
-    return changed + gone
+def draw(folder: Path, dashboard: Json, time_range: str, panels: list[Json]) -> None:
+    """Make ``folder`` hold this page, its pictures and tables, and no others.
 
-
-def main() -> None:
-    """Run the module."""
-    module = AnsibleModule(
-        argument_spec={
-            "dest": {"type": "path", "required": True},
-            "title": {"type": "str", "required": True},
-            "description": {"type": "str", "default": ""},
-            "range": {"type": "str", "required": True},
-            "panels": {"type": "list", "elements": "dict", "required": True},
-        },
-        supports_check_mode=True,
-    )
-    params = module.params
-    if vl_convert is None:
-        module.fail_json(msg="render_dashboard: vl-convert-python is missing here; make venv installs it.")
+    Raises:
+        DashboardError: a panel cannot be drawn, or the folder not be written.
+    """
     files: dict[str, bytes] = {}
     pictures: dict[str, str] = {}
-    for panel in params["panels"]:
+    for panel in panels:
         name = panel["name"]
         try:
             pictures[name] = vl_convert.vegalite_to_svg(panel["spec"], vl_version=VEGA_LITE)
             files[f"{name}.png"] = vl_convert.vegalite_to_png(panel["spec"], vl_version=VEGA_LITE, scale=PNG_SCALE)
         except ValueError as error:
-            module.fail_json(msg=f"render_dashboard: panel {name}: {error}")
-        if panel.get("csv"):
+            raise DashboardError(f"panel {name}: {error}") from error
+        if panel["csv"]:
             files[f"{name}.csv"] = panel["csv"].encode()
-    files["index.html"] = page(params, pictures).encode()
-    folder = Path(params["dest"])
-    changed = write(folder, files, check_mode=module.check_mode)
-    module.exit_json(changed=bool(changed), page=str(folder / "index.html"), bytes=len(files["index.html"]))
-
-
-if __name__ == "__main__":
-    main()
+    files["index.html"] = page(dashboard, time_range, panels, pictures).encode()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in folder.iterdir():
+            if path.suffix in {".html", ".png", ".csv"} and path.name not in files:
+                path.unlink()
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+    except OSError as error:
+        raise DashboardError(f"{folder} cannot be written: {error}") from error

@@ -1,24 +1,18 @@
-"""Filters for dashboards as code: read them, ask their questions, give them the answers.
+"""The searches of a dashboard's panels, for a time range.
 
 A panel is a Vega or Vega-Lite specification as Kibana takes it: an object in place of a data source's URL is a search,
-with Kibana's placeholders in it. These filters resolve the placeholders as Kibana does, so that a panel shows the same
-outside it.
+with Kibana's placeholders in it. They are resolved here as Kibana does, so that a panel shows the same outside it.
 """
 
 from __future__ import annotations
 
 import copy
-import csv
-import io
 import json
 import re
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
-import yaml
-from ansible.errors import AnsibleFilterError
+from plugins.filter.read_dashboard import DashboardError, data_sources
 
 TIMEFILTER = "%timefilter%"
 AUTOINTERVAL = "%autointerval%"
@@ -65,80 +59,7 @@ INTERVALS = (
     (3_628_799_999, "30d"),
 )
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-
-# Pixels of the grid: a column as wide as on a page of 1440, a row as high as Kibana's.
-COLUMN, ROW, GAP = 30, 20, 8
-
 Json = dict[str, Any]
-
-
-class DashboardError(AnsibleFilterError):  # type: ignore[misc]
-    """A dashboard or a time that makes no sense; the text says which and why."""
-
-
-# Reading
-
-
-def read_dashboard(path: str) -> Json:
-    """Return the dashboard at ``path`` with its panels' specifications, theme and files put in.
-
-    A relative path begins at the repository, wherever the playbook was started.
-
-    Each panel has ``name``, ``title``, ``description``, ``grid``, ``table`` (or None) and ``spec``, a specification
-    that needs nothing beside it.
-
-    Raises:
-        DashboardError: a file is missing or is not what it should be.
-    """
-    source = REPOSITORY / path
-    try:
-        dashboard: Json = yaml.safe_load(source.read_text("utf-8"))
-        theme = json.loads((source.parent / "theme.json").read_text("utf-8"))
-        panels = [read_panel(source.parent, panel, theme) for panel in dashboard["panels"]]
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-        raise DashboardError(f"dashboard {path}: {error!r}") from error
-    return {**dashboard, "panels": panels}
-
-
-def read_panel(folder: Path, panel: Json, theme: Json) -> Json:
-    """Return a panel of the dashboard's file with its specification read."""
-    spec = merge(theme, json.loads((folder / panel["spec"]).read_text("utf-8")))
-    for data in data_sources(spec):
-        # A file beside the specification is put into it: Kibana loads nothing from elsewhere.
-        if isinstance(data.get("url"), str):
-            data["values"] = json.loads((folder / data.pop("url")).read_text("utf-8"))
-    return {
-        "name": panel["spec"].split(".")[0],
-        "title": spec["title"]["text"],
-        "description": spec["title"].get("subtitle", ""),
-        "grid": panel["grid"],
-        "table": panel.get("table"),
-        "spec": spec,
-    }
-
-
-def merge(base: Json, over: Json) -> Json:
-    """Return ``base`` with ``over`` laid over it, objects within objects likewise."""
-    merged = {**base, **over}
-    for key in base.keys() & over.keys():
-        if isinstance(base[key], dict) and isinstance(over[key], dict):
-            merged[key] = merge(base[key], over[key])
-    return merged
-
-
-def data_sources(node: object) -> Iterator[Json]:
-    """Yield every data source of a specification, wherever in it."""
-    if isinstance(node, dict):
-        data = node.get("data")
-        yield from (one for one in (data if isinstance(data, list) else [data]) if isinstance(one, dict))
-        node = [value for key, value in node.items() if key not in {"values", "url"}]
-    if isinstance(node, list):
-        for value in node:
-            yield from data_sources(value)
-
-
-# Kibana's placeholders
 
 
 class Range:
@@ -153,6 +74,11 @@ class Range:
         self.bounds = {"min": moment(time_from, now), "max": moment(time_to, now)}
         if self.bounds["min"] >= self.bounds["max"]:
             raise DashboardError(f"the time range from {time_from} to {time_to} is empty; give an earlier beginning.")
+
+    def __str__(self) -> str:
+        """Return the time range as a person reads it, in UTC."""
+        first, last = (f"{time.astimezone(UTC):%Y-%m-%d %H:%M}" for time in (self.bounds["min"], self.bounds["max"]))
+        return f"{first} to {last[11:] if last[:10] == first[:10] else last} UTC"
 
     def bound(self, options: Json, which: str) -> int:
         """Return a bound in milliseconds since 1970, shifted as ``options`` say."""
@@ -284,85 +210,17 @@ def histogram_interval(value: object, times: Range) -> Json:
     return {"calendar_interval" if calendar else "fixed_interval": text}
 
 
-# The filters
-
-
-def dashboard_searches(dashboard: Json, time_from: str, time_to: str, now: str | None = None) -> list[Json]:
-    """Return the searches of all panels, in their order, each with its ``panel``, ``index`` and ``body``."""
-    times = Range(time_from, time_to, moment(now or "now", datetime.now(UTC)))
+def dashboard_searches(dashboard: Json, times: Range) -> list[Json]:
+    """Return the searches of all panels, in their order, each with its ``index`` and ``body``."""
     return [
-        {"panel": panel["name"], **resolve_search(data["url"], times)}
+        resolve_search(data["url"], times)
         for panel in dashboard["panels"]
         for data in data_sources(panel["spec"])
         if isinstance(data.get("url"), dict)
     ]
 
 
-def time_range(time_from: str, time_to: str, now: str | None = None) -> str:
-    """Return the time range as a person reads it, in UTC."""
-    bounds = Range(time_from, time_to, moment(now or "now", datetime.now(UTC))).bounds
-    first, last = (f"{time.astimezone(UTC):%Y-%m-%d %H:%M}" for time in (bounds["min"], bounds["max"]))
-    return f"{first} to {last[11:] if last[:10] == first[:10] else last} UTC"
-
-
-def dashboard_answers(dashboard: Json, responses: list[Json]) -> list[Json]:
-    """Return the panels with the responses in place of their searches, their sizes, and their tables as CSV."""
-    rest = iter(copy.deepcopy(responses))
-    panels = []
-    for panel in copy.deepcopy(dashboard["panels"]):
-        own = []
-        for data in data_sources(panel["spec"]):
-            if isinstance(data.get("url"), dict):
-                own.append(next(rest))
-                del data["url"]
-                data["values"] = own[-1]
-        width = panel["grid"]["w"] * COLUMN - GAP
-        height = panel["grid"]["h"] * (ROW + GAP) - GAP
-        # As Kibana does it: a panel fills its place.
-        panel["spec"].setdefault("autosize", {"type": "fit", "contains": "padding"})
-        panel["spec"].update(width=width, height=height)
-        table = table_csv(panel["table"], own[0]) if panel.get("table") else None
-        panels.append({**panel, "csv": table})
-    return panels
-
-
-def at(node: Any, path: str) -> Any:  # noqa: ANN401 - JSON
-    """Return what ``path`` (keys and indices with dots between) leads to in ``node``, or None."""
-    for key in path.split("."):
-        try:
-            node = node[int(key)] if isinstance(node, list) else node[key]
-        except (KeyError, IndexError, TypeError):
-            return None
-    return node
-
-
-def first_at(node: Json, paths: list[str]) -> object:
-    """Return what the first of ``paths`` that leads anywhere leads to, or None."""
-    return next((found for found in (at(node, path) for path in paths) if found is not None), None)
-
-
-def table_csv(table: Json, response: Json) -> str:
-    """Return the rows of a response as CSV (RFC 4180) with a line of column names.
-
-    A column is a path into the row, or several, of which the first that leads anywhere is taken.
-    """
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(table["columns"])
-    for row in at(response, table["rows"]) or []:
-        cells = (first_at(row, [paths] if isinstance(paths, str) else paths) for paths in table["columns"].values())
-        writer.writerow([round(cell, 4) if isinstance(cell, float) else "" if cell is None else cell for cell in cells])
-    return text.getvalue()
-
-
-class FilterModule:
-    """Ansible's entry point."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        """Return the filters by name."""
-        return {
-            "read_dashboard": read_dashboard,
-            "dashboard_searches": dashboard_searches,
-            "dashboard_answers": dashboard_answers,
-            "time_range": time_range,
-        }
+def msearch(searches: list[Json]) -> str:
+    """Return searches as the body of Elasticsearch's _msearch. Indices that are not there have no events."""
+    lines = [line for one in searches for line in ({"index": one["index"], "ignore_unavailable": True}, one["body"])]
+    return "".join(f"{json.dumps(line)}\n" for line in lines)
