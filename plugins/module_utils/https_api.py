@@ -70,11 +70,11 @@ class Api:
         *,
         headers: Headers | None = None,
         timeout: float = 30,
-        prefix: str = "",
+        where: str = "",
     ) -> None:
         """Call ``url`` with the trust, and the certificate if any, of ``files``: a module's TLS_OPTIONS or CA_OPTIONS.
 
-        ``headers`` go with every call. ``prefix`` is what a person has to write before the names of these options.
+        ``headers`` go with every call. ``where`` is the variable to look at for the files, if it is not these options.
 
         Raises:
             ApiError: the URL is not https, or a file cannot be used.
@@ -84,7 +84,7 @@ class Api:
         self.url = url.rstrip("/")
         self.headers = headers or {}
         self.timeout = timeout
-        self.names = {option: f"{prefix}{option} {files[option]}" for option in TLS_OPTIONS if files.get(option)}
+        self.names = {option: f"{where or option} {files[option]}" for option in TLS_OPTIONS if files.get(option)}
         used = self.names["ca_file"]
         try:
             self.context = ssl.create_default_context(cafile=files["ca_file"])

@@ -37,9 +37,9 @@ EXAMPLES = r"""
 - name: Let Patroni use its own keys only
   sre.stack.etcd_auth:
     endpoint: https://192.0.2.1:2379
-    ca_file: /etc/etcd/tls/ca.crt
-    cert_file: /etc/etcd/tls/host.crt
-    key_file: /etc/etcd/tls/host.key
+    ca_file: /etc/ssl/site/ca.crt
+    cert_file: /etc/ssl/site/host.crt
+    key_file: /etc/ssl/site/host.key
     root_password: "{{ etcd_root_password }}"
     users:
       - {name: patroni, password: "{{ patroni_etcd_password }}", prefix: /service/}

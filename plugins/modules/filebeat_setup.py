@@ -92,7 +92,7 @@ class Elasticsearch:
         signed_in = basic(user, password)
         try:
             self.servers = [
-                Api(url, options, headers=signed_in, timeout=TIMEOUT_SECONDS, prefix="filebeat_tls_")
+                Api(url, options, headers=signed_in, timeout=TIMEOUT_SECONDS, where="filebeat_tls_dir")
                 for url in options["hosts"]
             ]
         except ApiError as error:

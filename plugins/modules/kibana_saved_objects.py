@@ -29,7 +29,7 @@ EXAMPLES = r"""
 - name: Import the dashboards
   sre.stack.kibana_saved_objects:
     url: https://192.0.2.14:5601
-    ca_file: /etc/kibana/tls/ca.crt
+    ca_file: /etc/ssl/site/ca.crt
     password: "{{ elasticsearch_password }}"
     objects: "{{ kibana_dashboards | sre.stack.kibana_objects(['filebeat-*']) }}"
 """

@@ -30,9 +30,9 @@ EXAMPLES = r"""
   sre.stack.kibana_service_token:
     elasticsearch_url: https://192.0.2.14:9200
     elasticsearch_password: "{{ elasticsearch_password }}"
-    ca_file: /etc/kibana/tls/ca.crt
-    cert_file: /etc/kibana/tls/host.crt
-    key_file: /etc/kibana/tls/host.key
+    ca_file: /etc/ssl/site/ca.crt
+    cert_file: /etc/ssl/site/host.crt
+    key_file: /etc/ssl/site/host.key
     name: ansible-monitoring
 """
 

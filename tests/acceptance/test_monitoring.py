@@ -226,14 +226,15 @@ def test_wrong_certificate_is_refused(kind: str) -> None:
     """In one line that names the file; Filebeat goes on with the one it has."""
     host = SHIPPERS[0]
     certificate, key = identity(expired=kind == "expired", foreign=kind == "foreign")
-    for name, content in (("wrong.crt", certificate), ("wrong.key", key)):
-        lab.run(host, "sh", "-c", f"umask 077; cat > /root/{name}", stdin=content)
-    wrong = {"filebeat_tls_cert_file": "/root/wrong.crt", "filebeat_tls_key_file": "/root/wrong.key"}
+    lab.run(host, "cp", "--recursive", "/etc/ssl/site", "/root/wrong")
+    for name, content in (("host.crt", certificate), ("host.key", key)):
+        lab.run(host, "sh", "-c", f"cat > /root/wrong/{name}", stdin=content)
+    wrong = {"filebeat_tls_dir": "/root/wrong"}
     arguments = ["--limit", host, "--tags", "elastic_packages,filebeat", "-e", json.dumps(wrong)]
     run = lab.playbook("playbooks/monitoring.yml", *arguments)
-    lab.run(host, "rm", "/root/wrong.crt", "/root/wrong.key")
+    lab.run(host, "rm", "--recursive", "/root/wrong")
     assert run.returncode != 0
     said = " ".join((run.stdout + run.stderr).split())
-    assert re.search(r"filebeat: \S+ refuses our certificate, filebeat_tls_cert_file /root/wrong.crt", said), run.stdout
+    assert re.search(r"filebeat: \S+ refuses our certificate, filebeat_tls_dir /root/wrong/host.crt", said), run.stdout
     assert not re.search(r"changed=[1-9]", run.stdout), run.stdout
     assert lab.on(host).check_output("systemctl is-active filebeat") == "active"

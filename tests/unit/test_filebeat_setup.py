@@ -230,11 +230,11 @@ def alert(reason: str) -> ssl.SSLError:
     [
         (
             alert("SSLV3_ALERT_CERTIFICATE_EXPIRED"),
-            r"refuses our certificate, filebeat_tls_cert_file /.*host\.crt \(expired, or",
+            r"refuses our certificate, filebeat_tls_dir /.*host\.crt \(expired, or",
         ),
         (
             alert("TLSV13_ALERT_CERTIFICATE_REQUIRED"),
-            r"refuses our certificate, filebeat_tls_cert_file /.*host\.crt \(expired, or",
+            r"refuses our certificate, filebeat_tls_dir /.*host\.crt \(expired, or",
         ),
         ((401, b"{}"), "filebeat_writer_password is not the password"),
         ((403, b"{}"), "may not read /x"),
@@ -254,14 +254,14 @@ def test_certificate_of_the_server_is_named(client: Any) -> None:
     error = ssl.SSLCertVerificationError(1, "certificate verify failed")
     error.verify_message = "certificate has expired"
     with pytest.raises(
-        filebeat_setup.SetupError, match=r"is refused \(certificate has expired\) by filebeat_tls_ca_file"
+        filebeat_setup.SetupError, match=r"is refused \(certificate has expired\) by filebeat_tls_dir /"
     ):
         client(error).ask("/")
 
 
 def test_missing_authority_is_named(tmp_path: Path) -> None:
     """A file that is not there."""
-    with pytest.raises(filebeat_setup.SetupError, match="filebeat_tls_ca_file"):
+    with pytest.raises(filebeat_setup.SetupError, match="filebeat_tls_dir"):
         filebeat_setup.Elasticsearch(options(ca_file=str(tmp_path / "none")), "u", "p", "o")
 
 

@@ -55,15 +55,15 @@ def test_files_that_cannot_be_used(tmp_path: Path) -> None:
     certificate, key = map(str, fake_server.make_certificate(own))
     _, wrong_key = map(str, fake_server.make_certificate(other))
     for files, words in (
-        ({"ca_file": "/none"}, r"^x_ca_file /none cannot be used: .*No such file"),
-        ({"ca_file": key}, r"^x_ca_file .*host\.key cannot be used: "),
+        ({"ca_file": "/none"}, r"^x_dir /none cannot be used: .*No such file"),
+        ({"ca_file": key}, r"^x_dir .*host\.key cannot be used: "),
         (
             {"ca_file": certificate, "cert_file": certificate, "key_file": wrong_key},
-            r"^x_cert_file .*own/host\.crt with x_key_file .*other/host\.key cannot be used: .*mismatch",
+            r"^x_dir .*own/host\.crt with x_dir .*other/host\.key cannot be used: .*mismatch",
         ),
     ):
         with pytest.raises(https_api.ApiError, match=words):
-            https_api.Api("https://127.0.0.1:9", files, prefix="x_")
+            https_api.Api("https://127.0.0.1:9", files, where="x_dir")
 
 
 def test_which_side_turns_a_certificate_down(tmp_path: Path) -> None:

@@ -485,7 +485,7 @@ def render(name: str, **variables: object) -> str:
     values: Json = {
         "ansible_managed": "Ansible managed",
         "inventory_hostname": "monitoring",
-        "__kibana_tls_dir": "/etc/kibana/tls",
+        "kibana_tls_dir": "/etc/ssl/site",
         **yaml.safe_load((ROLE / "defaults/main.yml").read_text("utf-8")),
         "kibana_address": "192.0.2.14",
         "kibana_public_url": "https://192.0.2.14:5601",
