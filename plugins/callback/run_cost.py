@@ -11,6 +11,8 @@ description:
     each role.
   - A module process is counted where action plugins start it, one by one. So a C(template) of an unchanged file is two
     of them, a loop over three such files six, and an C(assert) none. What runs on the control node is not counted.
+  - A command is whatever is sent to a host to be run there, the start of a module as well as what some actions need
+    around it, such as making a temporary folder. The transfer of a file is none.
   - The time between the beginnings of two tasks belongs to the role of the first of them. With the strategy C(linear),
     these times add up to the run.
 requirements:
@@ -33,6 +35,7 @@ import os
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -47,30 +50,34 @@ def role_of(task: Any) -> str:
     return str(task._role) if task._role else NO_ROLE
 
 
-def note_module_runs(file: IO[bytes]) -> None:
-    """Have every module run on a managed host write its role to a file, a line each.
+def note_calls(file: IO[bytes]) -> None:
+    """Have every module run and every command on a managed host append its kind and role to a file, a line each.
 
-    The place is the method through which all action plugins start modules. They do so in Ansible's workers, which are
-    forked off this process: the method and the open file are theirs, too. What is appended in one go is not torn.
+    The places are the methods through which all action plugins start them. They do so in Ansible's workers, which are
+    forked off this process: the methods and the open file are theirs, too. What is appended in one go is not torn.
     """
     fcntl.fcntl(file, fcntl.F_SETFL, fcntl.fcntl(file, fcntl.F_GETFL) | os.O_APPEND)
-    execute = ActionBase._execute_module
 
-    @functools.wraps(execute)
-    def execute_and_note(action: Any, *arguments: Any, **options: Any) -> Any:
-        result = execute(action, *arguments, **options)
-        if action._connection.transport != "local":
-            os.write(file.fileno(), f"{role_of(action._task)}\n".encode())
-        return result
+    def noted(method: Callable[..., Any], kind: str) -> Callable[..., Any]:
+        @functools.wraps(method)
+        def call(action: Any, *arguments: Any, **options: Any) -> Any:
+            result = method(action, *arguments, **options)
+            if action._connection.transport != "local":
+                os.write(file.fileno(), f"{kind} {role_of(action._task)}\n".encode())
+            return result
 
-    ActionBase._execute_module = execute_and_note
+        return call
+
+    ActionBase._execute_module = noted(ActionBase._execute_module, "module_runs")
+    ActionBase._low_level_execute_command = noted(ActionBase._low_level_execute_command, "commands")
 
 
 def table(roles: dict[str, dict[str, float]]) -> list[str]:
     """Return the lines of a table, the role that took longest first."""
-    lines = [f"{'':24} {'seconds':>8} {'results':>8} {'module runs':>12}"]
+    lines = [f"{'':24} {'seconds':>8} {'results':>8} {'module runs':>12} {'commands':>9}"]
     for role, cost in sorted(roles.items(), key=lambda item: -item[1]["seconds"]):
-        lines.append(f"{role:24} {cost['seconds']:8.1f} {cost['results']:8} {cost['module_runs']:12}")
+        counts = f"{cost['results']:8} {cost['module_runs']:12} {cost['commands']:9}"
+        lines.append(f"{role:24} {cost['seconds']:8.1f} {counts}")
     return lines
 
 
@@ -89,8 +96,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._seconds: dict[str, float] = {}
         self._since = time.monotonic()
         self._role = NO_ROLE
-        self._module_runs = tempfile.TemporaryFile()  # noqa: SIM115 - open until this process ends
-        note_module_runs(self._module_runs)
+        self._calls = tempfile.TemporaryFile()  # noqa: SIM115 - open until this process ends
+        note_calls(self._calls)
 
     def _begin(self, role: str) -> None:
         """Close the account of the task before this one."""
@@ -113,19 +120,17 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     def v2_playbook_on_stats(self, stats: Any) -> None:
         """Sum up."""
         self._begin(NO_ROLE)
-        self._module_runs.seek(0)
-        module_runs = Counter(self._module_runs.read().decode().splitlines())
+        self._calls.seek(0)
+        calls = Counter(self._calls.read().decode().splitlines())
         roles: dict[str, dict[str, float]] = {
-            role: {"seconds": round(seconds, 2), "results": self._results[role], "module_runs": module_runs[role]}
+            role: {"seconds": round(seconds, 2), "results": self._results[role]}
+            | {kind: calls[f"{kind} {role}"] for kind in ("module_runs", "commands")}
             for role, seconds in self._seconds.items()
         }
-        total = {
-            "results": self._results.total(),
-            "module_runs": module_runs.total(),
-            "changed": sum(stats.changed.values()),
-        }
+        total = {kind: sum(cost[kind] for cost in roles.values()) for kind in ("results", "module_runs", "commands")}
+        total["changed"] = sum(stats.changed.values())
         if file := self.get_option("file"):
             Path(file).write_text(json.dumps(total | {"roles": roles}, indent=2) + "\n", "utf-8")
-        line = "{results} task results, {module_runs} module runs on hosts, {changed} changed".format(**total)
-        for text in ["", line, *table(roles)]:
+        line = "{results} task results, {module_runs} module runs and {commands} commands on hosts, {changed} changed"
+        for text in ["", line.format(**total), *table(roles)]:
             self._display.display(text)
