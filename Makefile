@@ -16,7 +16,7 @@ endif
 # "prerequisites" comes before "venv" wherever a target names both.
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help prerequisites venv lab test chaos lint docs lock destroy
+.PHONY: help prerequisites venv lab test chaos bench lint docs lock destroy
 
 help: ## Show this list
 	@echo "Targets (LAB=name chooses another lab than '$(LAB)'):"
@@ -47,6 +47,9 @@ test: prerequisites venv ## Run everything: linters, unit tests and the stack on
 
 chaos: prerequisites venv ## Run every chaos experiment on the lab, RUNS=n times each, and write the table of all figures
 	@ansible-playbook playbooks/chaos-all.yml -e chaos_runs=$(or $(RUNS),1)
+
+bench: prerequisites venv ## Measure the lab beside something plainer, in a quarter of an hour (ONLY=site,first,votes,event: parts)
+	@python -m tools.bench $(if $(ONLY),--only $(ONLY))
 
 lint: prerequisites venv ## Run the linters only
 	@scripts/lint
