@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import sys
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 
 from chaoslab import experiment as experiments
-from chaoslab import judge, records, report, sampler, visits, voter
+from chaoslab import judge, report, visits, voter
 from chaoslab.files import InputError, compact, read_object, write_text
 from chaoslab.guard import Limits, guard
 from chaoslab.observe import Options, observe
+from chaoslab.plan import Site, plan
 
 PASS, RED, UNUSABLE = 0, 1, 2
 
@@ -48,71 +49,39 @@ def run_observe(options: argparse.Namespace) -> int:
     return PASS
 
 
-def run_sample(options: argparse.Namespace) -> int:
-    """Sample the cluster."""
-    return sampler.sample(options)
+def run_plan(options: argparse.Namespace) -> int:
+    """Print what a run of an experiment is on a site."""
+    site = Site(options.hosts, options.platform)
+    say(compact(plan(experiments.load(options.experiment, witness=bool(site.hosts["witnesses"])), site)))
+    return PASS
 
 
 def run_guard(options: argparse.Namespace) -> int:
     """Watch a run."""
-    longest = options.max_outage or experiments.load(options.experiment).budget.guardrail
-    limits = Limits(options.status, longest, options.seconds, options.violations, options.stop_file)
-    if found := guard(limits):
+    if found := guard(Limits(options.status, options.max_outage, options.until)):
         say(f"guardrail: {found}")
         return RED
     return PASS
 
 
-def run_sql(_options: argparse.Namespace) -> int:
-    """Print the statement."""
-    sys.stdout.write(resources.files("chaoslab").joinpath("node_state.sql").read_text(encoding="utf-8"))
-    return PASS
-
-
-def run_validate(options: argparse.Namespace) -> int:
-    """Check experiments."""
-    code = PASS
-    for found in experiments.load_all(options.paths):
-        if isinstance(found, InputError):
-            sys.stderr.write(f"{found}\n")
-            code = UNUSABLE
-        else:
-            say(f"{found.name}: valid: {found.title}")
-    return code
-
-
 def run_judge(options: argparse.Namespace) -> int:
-    """Judge a run and write its journal."""
-    experiment = experiments.load(options.experiment)
-    nodes: dict[str, list[Path]] = {}
-    for name, path in options.node:
-        nodes.setdefault(name, []).append(Path(path))
-    evidence = judge.Evidence(
-        votes=records.load_requests(options.votes, "votes"),
-        reads=records.load_requests(options.reads, "reads"),
-        samples=records.load_samples(options.samples, options.samples_offset) if options.samples else [],
-        events=records.load_events(options.events),
-        after={name: records.load_contents(paths) for name, paths in nodes.items()},
-        before=records.load_contents(options.before) if options.before else None,
-        alone=options.alone,
-    )
+    """Judge a run; write its journal and its page."""
+    folder: Path = options.folder
+    experiment = experiments.load(options.experiment, witness=not options.without_witness)
+    evidence = judge.load_evidence(folder)
     verdict = judge.judge(experiment, evidence)
     found = judge.journal(experiment, evidence, verdict)
-    write_text(options.journal, judge.dump(found))
+    write_text(folder / "journal.json", judge.dump(found))
+    write_text(folder / "report.html", report.page(found))
     say(judge.summary(experiment, verdict))
     return PASS if verdict.holds else RED
 
 
-def run_report(options: argparse.Namespace) -> int:
-    """Write the page of one run."""
-    write_text(options.out, report.page(report.checked(read_object(options.journal), options.journal)))
-    return PASS
-
-
 def run_index(options: argparse.Namespace) -> int:
     """Write the page of many runs."""
-    found = [(path, report.checked(read_object(path), path)) for path in options.journals]
-    write_text(options.out, report.index(found, options.out.parent))
+    paths = sorted(options.results.glob("*/journal.json"))
+    found = [(path, report.checked(read_object(path), path)) for path in paths]
+    write_text(options.results / "index.html", report.index(found, options.results))
     return PASS
 
 
@@ -137,35 +106,26 @@ def parser() -> argparse.ArgumentParser:
     _observe_arguments(
         command("observe", run_observe, "Vote and read on a fixed schedule, and write down every answer.")
     )
-    sampler.add_arguments(command("sample", run_sample, "Sample the databases' roles five times a second."))
 
-    found = command("guard", run_guard, "Watch a run; exit with 1 as soon as it must be cut short.")
-    either = found.add_mutually_exclusive_group(required=True)
-    text = "cut short after twice its budget without a confirmed vote, but at least 10 s"
-    either.add_argument("--experiment", type=Path, metavar="FILE", help=text)
-    either.add_argument("--max-outage", type=float, metavar="SECONDS", help="cut short after this instead")
-    add = found.add_argument
+    add = command("plan", run_plan, "Print what a run of an experiment is on a site, as JSON.").add_argument
+    add("experiment", type=Path, metavar="EXPERIMENT", help="the experiment's file")
+    add("--hosts", type=json.loads, required=True, metavar="JSON", help="hosts of the site, as role chaos takes them")
+    add("--platform", default="", metavar="NAME", help="what the hosts are machines of")
+
+    add = command("guard", run_guard, "Watch a run; exit with 1 as soon as it must be cut short.").add_argument
     add("--status", type=Path, required=True, metavar="FILE", help="status file of observe")
-    add("--seconds", type=float, required=True, metavar="SECONDS", help="how long to watch")
-    add("--violations", type=Path, metavar="FILE", help="guardrail file of sample; that it exists is enough")
-    add("--stop-file", type=Path, metavar="FILE", help="end, with 0, when this file appears")
+    add("--max-outage", type=float, required=True, metavar="SECONDS", help="how long no vote may be confirmed")
+    add("--until", type=float, required=True, metavar="EPOCH", help="how long to watch; for a second at least")
 
-    command("sql", run_sql, "Print the statement that reads a database's ledger and tallies for judge.")
+    add = command(
+        "judge", run_judge, "Judge a run: 0 every budget holds, 1 one does not, 2 unusable input."
+    ).add_argument
+    add("experiment", type=Path, metavar="EXPERIMENT", help="the experiment's file")
+    add("folder", type=Path, metavar="FOLDER", help="the run's files; journal and page are written beside them")
+    add("--without-witness", action="store_true", help="the site has none: take the budget for that")
 
-    add = command("validate", run_validate, "Check experiments; exit with 2 when one is wrong.").add_argument
-    add("paths", type=Path, nargs="+", metavar="PATH", help="a file, or a directory of *.yml")
-
-    _judge_arguments(
-        command("judge", run_judge, "Judge a run: 0 every budget holds, 1 one does not, 2 unusable input.")
-    )
-
-    add = command("report", run_report, "Make a self-contained HTML page of a journal.").add_argument
-    add("journal", type=Path, metavar="JOURNAL", help="journal.json of judge")
-    add("--out", type=Path, required=True, metavar="FILE", help="the page")
-
-    add = command("index", run_index, "Make a page with every figure of many journals against its budget.").add_argument
-    add("journals", type=Path, nargs="+", metavar="JOURNAL", help="journals; the page links to report.html beside each")
-    add("--out", type=Path, required=True, metavar="FILE", help="the page")
+    add = command("index", run_index, "Make a page with every figure of many runs against its budget.").add_argument
+    add("results", type=Path, metavar="FOLDER", help="a folder of runs; the page is written into it as index.html")
     return top
 
 
@@ -213,23 +173,6 @@ def _observe_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--question", type=int, default=1, metavar="ID", help="the question to vote on (%(default)s)")
     add("--timeout", type=float, default=60.0, metavar="SECONDS", help="how long to wait for an answer (%(default)g)")
-
-
-def _judge_arguments(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--experiment", type=Path, required=True, metavar="FILE", help="the experiment's file")
-    add("--votes", type=Path, required=True, metavar="FILE", help="votes of observe")
-    add("--reads", type=Path, required=True, metavar="FILE", help="reads of observe")
-    add("--samples", type=Path, metavar="FILE", help="samples of sample")
-    add(
-        "--samples-offset", type=float, default=0.0, metavar="SECONDS", help="to add to the clock of the sampler's host"
-    )
-    add("--events", type=Path, required=True, metavar="FILE", help="events as JSON lines")
-    add("--before", type=Path, action="append", metavar="FILE", help="what the primary held before the first vote")
-    text = "what a database holds after the last vote (see sql); repeat"
-    add("--node", type=sampler.node, action="append", required=True, metavar="NAME=FILE", help=text)
-    add("--alone", action="store_true", help="nobody else voted: take votes of others as unexpected")
-    add("--journal", type=Path, required=True, metavar="FILE", help="the journal to write")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

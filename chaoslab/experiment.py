@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,38 +18,33 @@ PROMOTIONS = ("required", "forbidden", "allowed")
 
 LEAST_GUARDRAIL = 10.0
 
-# The tasks that the engine has, each with its arguments: True for those that must be given.
-PROBES: Mapping[str, Mapping[str, bool]] = {
-    "cluster-whole": {"within_seconds": False},
-    "etcd-whole": {},
-    "ledger-explains": {},
-    "logs-complete": {},
-    "site-answers": {},
-}
-ACTIONS: Mapping[str, Mapping[str, bool]] = {
-    "clock-own": {},
-    "clock-step": {"seconds": True},
-    "cpu-busy": {},
-    "isolate": {"from": True},
-    "ledger-remove": {},
-    "packet-loss": {"percent": True},
-    "patroni-config": {"set": True},
-    "process-kill": {"process": True, "signal": False},
-    "replay-pause": {},
-    "rolling-restart": {"programs": True},
-    "switchover": {},
-    "systemd-freeze": {"unit": True},
-    "systemd-kill": {"unit": True},
-    "systemd-restart": {"unit": True, "times": False, "pause_seconds": False},
-    "systemd-stop": {"unit": True},
-    "systemd-stutter": {"unit": True, "still_seconds": True, "pause_seconds": True},
-    "vm-off": {},
-    "vm-pause": {},
-    "wal-disk-fill": {},
-    "wal-disk-own": {"room_megabytes": True},
-}
-# A fault leaves something to heal; what these do is over when they return.
-FLEETING = ("process-kill", "rolling-restart", "switchover", "systemd-restart")
+# What the role has for each action and probe, and the steady state of experiments that say no other.
+ROOT = Path(__file__).resolve().parents[1]
+ROLE_VARS = ROOT / "roles" / "chaos" / "vars" / "main"
+STEADY_STATE = ROOT / "experiments" / "defaults" / "steady-state.yml"
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """What an experiment may name, as the role has it; platforms: the actions that each has from outside."""
+
+    actions: Mapping[str, Mapping[str, Any]]
+    platforms: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    probes: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def all_actions(self) -> dict[str, Mapping[str, Any]]:
+        """Every action by its name, those from outside as some platform has them."""
+        outside = {name: action for actions in self.platforms.values() for name, action in actions.items()}
+        return {**self.actions, **outside}
+
+
+@cache
+def catalogue() -> Catalogue:
+    """Read the role's actions and probes."""
+    actions = yaml.safe_load(read_text(ROLE_VARS / "actions.yml"))
+    probes = yaml.safe_load(read_text(ROLE_VARS / "probes.yml"))
+    return Catalogue(actions["__chaos_actions"], actions["__chaos_platforms"], probes["__chaos_probes"])
 
 
 @dataclass(frozen=True)
@@ -79,7 +75,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A valid experiment: its name (the file's), its content as it stands in the file, and its budget."""
+    """A valid experiment: its name (the file's), its content with the steady state that it takes, and its budget."""
 
     name: str
     content: Mapping[str, Any]
@@ -141,8 +137,8 @@ def _kind(value: object) -> str:
 def problems(content: object) -> list[str]:
     """Return what is wrong with an experiment, a line each that begins with the key; nothing when it is valid."""
     found = _Problems()
-    required = {"title", "description", "tags", "steady-state-hypothesis", "method", "rollbacks", "budget"}
-    top = found.keys("", content, required, {"heal_after_seconds", "observe_seconds"})
+    required = {"title", "description", "tags", "method", "rollbacks", "budget"}
+    top = found.keys("", content, required, {"steady-state-hypothesis", "heal_after_seconds", "observe_seconds"})
     if not top:
         return found.found
     _words(found, top)
@@ -154,7 +150,7 @@ def problems(content: object) -> list[str]:
     if any(names.values()) and "heal_after_seconds" not in top:
         found.add("heal_after_seconds", "is missing: every fault heals by a timer")
     if "budget" in top:
-        _budget(found, top["budget"])
+        _budget(found, "budget", top["budget"], {"outage_seconds", "failed_votes", "failed_reads"})
     return found.found
 
 
@@ -173,10 +169,15 @@ def _hypothesis(found: _Problems, value: object) -> None:
     if "title" in hypothesis:
         found.text("steady-state-hypothesis.title", hypothesis["title"])
     where = "steady-state-hypothesis.probes"
+    asked = set()
     for number, probe in enumerate(found.items(where, hypothesis.get("probes"), least=1)):
         place = f"{where}[{number}]"
         entry = found.keys(place, probe, {"type", "name", "tolerance", "provider"}, set())
         _activity(found, place, entry, "probe")
+        provider = entry.get("provider")
+        asked.add(provider.get("tasks") if isinstance(provider, dict) else None)
+    if "cluster-whole" not in asked:
+        found.add(where, "cluster-whole is not among them: nothing is broken that is not whole")
 
 
 def _method(found: _Problems, value: object) -> dict[str, bool]:
@@ -193,7 +194,7 @@ def _method(found: _Problems, value: object) -> dict[str, bool]:
             found.add(f"{place}.name", f"{name!r} is there twice")
         provider = entry.get("provider")
         tasks = provider.get("tasks") if isinstance(provider, dict) else None
-        names[name] = kind == "action" and tasks not in FLEETING
+        names[name] = kind == "action" and "heal" in catalogue().all_actions.get(str(tasks), {})
         if "pauses" in entry:
             pauses = found.keys(f"{place}.pauses", entry["pauses"], set(), {"before", "after"})
             for moment in pauses.keys() & {"before", "after"}:
@@ -228,7 +229,7 @@ def _activity(found: _Problems, place: str, entry: Mapping[str, Any], kind: str)
     found.one_of(f"{place}.type", entry.get("type", kind), (kind,))
     if "provider" not in entry:
         return
-    known = PROBES if kind == "probe" else ACTIONS
+    known = catalogue().probes if kind == "probe" else catalogue().all_actions
     required = {"type", "tasks"} if kind == "probe" else {"type", "tasks", "target"}
     provider = found.keys(f"{place}.provider", entry["provider"], required, {"arguments", "target", "count"})
     if not provider:
@@ -240,44 +241,49 @@ def _activity(found: _Problems, place: str, entry: Mapping[str, Any], kind: str)
         found.add(f"{place}.provider.count", f"is {provider['count']!r}, not a number of hosts")
     if "tasks" not in provider:
         return
-    found.one_of(f"{place}.provider.tasks", provider["tasks"], tuple(known))
-    wanted = known.get(str(provider["tasks"]))
-    if wanted is not None:
-        must = {name for name, needed in wanted.items() if needed}
-        found.keys(f"{place}.provider.arguments", provider.get("arguments", {}), must, set(wanted))
+    found.one_of(f"{place}.provider.tasks", provider["tasks"], tuple(sorted(known)))
+    wanted = set(known.get(str(provider["tasks"]), {}).get("arguments", ()))
+    optional = {"within_seconds"} if kind == "probe" else set()
+    found.keys(f"{place}.provider.arguments", provider.get("arguments", {}), wanted, wanted | optional)
 
 
-def _budget(found: _Problems, value: object) -> None:
-    optional = {"rejoin_seconds", "promotion", "resolution_seconds"}
-    budget = found.keys("budget", value, {"outage_seconds", "failed_votes", "failed_reads"}, optional)
+def _budget(found: _Problems, where: str, value: object, required: set[str]) -> None:
+    """Check a budget, and what it is without a witness: any part of it, which then says what is different."""
+    known = {"outage_seconds", "failed_votes", "failed_reads", "rejoin_seconds", "promotion", "resolution_seconds"}
+    budget = found.keys(where, value, required, known | ({"without_witness"} if required else set()))
     for name in ("outage_seconds", "rejoin_seconds", "resolution_seconds"):
         if name in budget:
-            found.seconds(f"budget.{name}", budget[name])
+            found.seconds(f"{where}.{name}", budget[name])
     if "failed_votes" in budget:
-        found.one_of("budget.failed_votes", budget["failed_votes"], FAILED_VOTES)
+        found.one_of(f"{where}.failed_votes", budget["failed_votes"], FAILED_VOTES)
     if "promotion" in budget:
-        found.one_of("budget.promotion", budget["promotion"], PROMOTIONS)
+        found.one_of(f"{where}.promotion", budget["promotion"], PROMOTIONS)
     reads = budget.get("failed_reads", 0)
     if isinstance(reads, bool) or not isinstance(reads, int) or reads < 0:
-        found.add("budget.failed_reads", f"is {reads!r}, not a number of requests")
+        found.add(f"{where}.failed_reads", f"is {reads!r}, not a number of requests")
+    if required and "without_witness" in budget:
+        _budget(found, f"{where}.without_witness", budget["without_witness"], set())
 
 
-def load(path: Path) -> Experiment:
-    """Read an experiment; raise InputError that names the file and every wrong key."""
+def names(directory: Path = ROOT / "experiments") -> list[str]:
+    """Return the names of all experiments."""
+    return sorted(path.stem for path in directory.glob("*.yml"))
+
+
+def load(path: Path, *, witness: bool = True) -> Experiment:
+    """Read an experiment, with the budget of a site that has a witness or of one that has none.
+
+    Raises InputError that names the file and every wrong key.
+    """
+    if not path.exists():
+        raise InputError(f"{path}: there is no experiment {path.stem}; there are {', '.join(names(path.parent))}")
     try:
         content = yaml.safe_load(read_text(path))
     except yaml.YAMLError as error:
         raise InputError(f"{path}: is not YAML: {error}") from error
     if wrong := problems(content):
         raise InputError("\n".join(f"{path}: {problem.removeprefix(': ')}" for problem in wrong))
-    return Experiment(path.stem, content, Budget(**content["budget"]))
-
-
-def load_all(paths: list[Path]) -> Iterator[Experiment | InputError]:
-    """Read files, and those in directories; yield each experiment, or what is wrong with its file."""
-    for path in paths:
-        for file in sorted(path.glob("*.yml")) if path.is_dir() else [path]:
-            try:
-                yield load(file)
-            except InputError as error:
-                yield error
+    steady = {"steady-state-hypothesis": yaml.safe_load(read_text(STEADY_STATE))}
+    budget = dict(content["budget"])
+    different = budget.pop("without_witness", {})
+    return Experiment(path.stem, steady | content, Budget(**budget | ({} if witness else different)))

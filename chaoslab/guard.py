@@ -9,26 +9,23 @@ from pathlib import Path
 from chaoslab.files import InputError, read_object
 
 POLL_SECONDS = 0.2
+# How long is watched at least, however late it is.
+LEAST_SECONDS = 1.0
 # A status file that is older than this (seconds) has lost its writer.
 SILENT_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What to watch, for how long, and what is too much. Times in seconds."""
+    """What to watch, the longest time in seconds without a confirmed vote, and until when, in seconds of the epoch."""
 
     status: Path
     max_outage: float
-    for_seconds: float
-    violations: Path | None = None
-    stop_file: Path | None = None
+    until: float
 
 
 def problem(limits: Limits, now: float) -> str | None:
     """Return why the run must end now, or None; `now` is the wall-clock time."""
-    if limits.violations and limits.violations.exists():
-        found = read_object(limits.violations)
-        return f"two writable databases at once: {' and '.join(found.get('nodes', ()))}"
     try:
         status = read_object(limits.status)
     except InputError as error:
@@ -43,11 +40,9 @@ def problem(limits: Limits, now: float) -> str | None:
 
 
 def guard(limits: Limits) -> str | None:
-    """Watch until the time is over or the stop file appears; return why the run was cut short, or None."""
-    end = time.monotonic() + limits.for_seconds
+    """Watch until the time is over; return why the run must be cut short, or None."""
+    end = time.monotonic() + max(limits.until - time.time(), LEAST_SECONDS)
     while time.monotonic() < end:
-        if limits.stop_file and limits.stop_file.exists():
-            return None
         if found := problem(limits, time.time()):
             return found
         time.sleep(POLL_SECONDS)

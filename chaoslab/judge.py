@@ -8,13 +8,22 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from chaoslab import __version__, figures
 from chaoslab.experiment import Experiment
 from chaoslab.files import InputError, compact
 from chaoslab.ledger import Attempt, Check, Contents, Run, check
-from chaoslab.records import Event, Request, RequestLog
+from chaoslab.records import (
+    Event,
+    Request,
+    RequestLog,
+    load_contents,
+    load_events,
+    load_requests,
+    load_samples,
+)
 from chaoslab.sampler import Sample
 
 KEY = "chaoslab"
@@ -36,7 +45,20 @@ class Evidence:
     events: Sequence[Event]
     after: Mapping[str, Contents]
     before: Contents | None = None
-    alone: bool = False
+
+
+def load_evidence(folder: Path) -> Evidence:
+    """Read what role and voter wrote into a run's folder; raise InputError for a file that cannot be used."""
+    before = next(iter(sorted(folder.glob("before-*.txt"))), None)
+    samples = folder / "samples.jsonl"
+    return Evidence(
+        votes=load_requests(folder / "votes.jsonl", "votes"),
+        reads=load_requests(folder / "reads.jsonl", "reads"),
+        samples=load_samples(samples) if samples.exists() else [],
+        events=load_events(folder / "events.jsonl"),
+        after={path.stem.removeprefix("after-"): load_contents(path) for path in sorted(folder.glob("after-*.txt"))},
+        before=load_contents(before) if before else None,
+    )
 
 
 @dataclass(frozen=True)
@@ -108,7 +130,7 @@ def check_ledger(evidence: Evidence) -> Check:
     """Check the ledger of every node against the votes of the run."""
     log = evidence.votes
     attempts = tuple(Attempt(vote.token, vote.choice, vote.outcome) for vote in log.requests)
-    return check(Run(attempts, log.mark, log.complete, evidence.alone), evidence.before, evidence.after)
+    return check(Run(attempts, log.mark, log.complete), evidence.before, evidence.after)
 
 
 def measure(evidence: Evidence, ledger: Check, inject: float) -> dict[str, Any]:

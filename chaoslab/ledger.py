@@ -111,14 +111,12 @@ class Run:
     """What one run of the voter did.
 
     mark: marks its tokens. complete is False when the voter was killed: then it has sent votes that it could not write
-    down, and rows with its mark that are not among the attempts are taken as landed, not as unexpected. alone: nobody
-    else voted, so that every foreign row is unexpected.
+    down, and rows with its mark that are not among the attempts are taken as landed, not as unexpected.
     """
 
     attempts: tuple[Attempt, ...]
     mark: str
     complete: bool = True
-    alone: bool = False
 
 
 def check(run: Run, before: Contents | None, after: Mapping[str, Contents]) -> Check:
@@ -132,7 +130,7 @@ def check(run: Run, before: Contents | None, after: Mapping[str, Contents]) -> C
     foreign = {token for node in nodes.values() for token in node.foreign}
     anywhere = {row for found in rows for row in found}
     differing = {row.token for row in anywhere if len({found[row] for found in rows}) > 1}
-    judged = differing if run.alone else differing - foreign
+    judged = differing - foreign
     openings = {
         tuple(sorted((key, value.opening) for key, value in contents.tallies.items())) for contents in after.values()
     }
@@ -154,7 +152,7 @@ def _check_node(run: Run, before: Contents | None, contents: Contents) -> NodeCh
     unsent = {token for token in marked if token not in tried}
     refused = {token for token, attempt in tried.items() if attempt.outcome == FAIL and token in stored}
     foreign = stored - marked - tried.keys() - earlier if before else set()
-    unexpected = refused | (unsent if run.complete else set()) | (foreign if run.alone else set())
+    unexpected = refused | (unsent if run.complete else set())
     landed = {token for token, attempt in tried.items() if attempt.outcome == INFO and token in stored}
     wanted = {row.token: row.choice for row in before.rows} if before else {}
     wanted |= {attempt.token: attempt.choice for attempt in tried.values()}

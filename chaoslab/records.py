@@ -6,7 +6,7 @@ Durations within one file come from its monotonic clock: its anchor says where t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -135,14 +135,14 @@ def _request(line: dict[str, Any], zero: float) -> Request:
     )
 
 
-def load_samples(path: Path, offset: float = 0.0) -> list[Sample]:
-    """Read samples in the order of their answers; `offset` seconds are added to the clock of the sampler's host."""
+def load_samples(path: Path) -> list[Sample]:
+    """Read samples in the order of their answers."""
     zero: float | None = None
     samples = []
     names = {one.name for one in fields(Sample)}
     for where, line in read_lines(path):
         if "anchor" in line:
-            zero = float(line["anchor"]["wall"]) + offset
+            zero = float(line["anchor"]["wall"])
         elif "node" in line:
             if zero is None or not line.keys() <= names:
                 raise InputError(f"{where}: is no sample")
@@ -154,31 +154,28 @@ def load_samples(path: Path, offset: float = 0.0) -> list[Sample]:
     return sorted(samples, key=lambda sample: sample.answered)
 
 
-def load_contents(paths: Iterable[Path]) -> Contents:
-    """Read what one database holds: the rows that node_state.sql returns, in one file or several."""
+def load_contents(path: Path) -> Contents:
+    """Read what one database holds: the rows that node_state.sql returns."""
     rows: list[Row] = []
     tallies: dict[int, Tally] = {}
     tables: dict[str, str] = {}
-    names = []
-    for path in paths:
-        names.append(str(path))
-        for number, line in enumerate(read_text(path).splitlines(), 1):
-            if not line.strip():
-                continue
-            columns = line.split("|")
-            if len(columns) != COLUMNS:
-                raise InputError(f"{path}:{number}: has {len(columns)} columns, not {COLUMNS}")
-            try:
-                if columns[0].isdecimal():
-                    tallies[int(columns[0])] = Tally(int(columns[1]), int(columns[2]))
-                elif "." in columns[0]:
-                    tables[columns[0]] = f"{int(columns[1])} rows, checksum {int(columns[2])}"
-                else:
-                    rows.append(Row(str(UUID(columns[0])), int(columns[1])))
-            except ValueError as error:
-                raise InputError(f"{path}:{number}: is no vote, no tally and no table: {error}") from error
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        if not line.strip():
+            continue
+        columns = line.split("|")
+        if len(columns) != COLUMNS:
+            raise InputError(f"{path}:{number}: has {len(columns)} columns, not {COLUMNS}")
+        try:
+            if columns[0].isdecimal():
+                tallies[int(columns[0])] = Tally(int(columns[1]), int(columns[2]))
+            elif "." in columns[0]:
+                tables[columns[0]] = f"{int(columns[1])} rows, checksum {int(columns[2])}"
+            else:
+                rows.append(Row(str(UUID(columns[0])), int(columns[1])))
+        except ValueError as error:
+            raise InputError(f"{path}:{number}: is no vote, no tally and no table: {error}") from error
     if not tallies:
-        raise InputError(f"{' '.join(names)}: holds no tally")
+        raise InputError(f"{path}: holds no tally")
     return Contents(tuple(rows), tallies, tables)
 
 

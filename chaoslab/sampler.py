@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import IO, Any
 
 PORT = 8008
+INTERVAL_SECONDS = 0.2
 IDENTITY = Path("/etc/ssl/site")
 # A node that was silent for this long may have been frozen, and is given GRACE_SECONDS to notice what it missed.
 SILENCE_SECONDS = 1.0
@@ -221,8 +222,7 @@ class Sampler:
         """Ask one node at every tick until the end; ticks that pass during an answer are left out."""
         while not self.stopping.is_set():
             self.record(self.ask(node, address))
-            interval = self.options.interval
-            self.stopping.wait(interval - self.now() % interval)
+            self.stopping.wait(INTERVAL_SECONDS - self.now() % INTERVAL_SECONDS)
 
     def record(self, sample: Sample) -> None:
         """Write a sample, and at once what it proves."""
@@ -254,16 +254,14 @@ class Sampler:
         self.stopping.set()
 
     def run(self) -> None:
-        """Sample until the stop file, the time limit or a signal."""
+        """Sample until the time limit or a signal."""
         nodes = dict(self.options.node)
-        anchor = {"wall": time.time() - self.now(), "kind": "samples", "interval": self.options.interval}
+        anchor = {"wall": time.time() - self.now(), "kind": "samples", "interval": INTERVAL_SECONDS}
         self.write({"anchor": anchor | {"nodes": sorted(nodes)}})
         threads = [threading.Thread(target=self.follow, args=item, daemon=True) for item in nodes.items()]
         for thread in threads:
             thread.start()
-        while not self.stopping.wait(self.options.interval):
-            if self.options.stop_file and Path(self.options.stop_file).exists():
-                self.stop("stop-file")
+        while not self.stopping.wait(INTERVAL_SECONDS):
             if self.now() >= self.options.max_seconds:
                 self.stop("max-seconds")
         for thread in threads:
@@ -280,33 +278,26 @@ def node(text: str) -> tuple[str, str]:
     return name, address
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the sampler's arguments to a parser."""
+def arguments_of(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(prog="sampler.py", description="Sample the state of a Patroni cluster.")
     add = parser.add_argument
-    add(
-        "--node",
-        type=node,
-        action="append",
-        required=True,
-        metavar="NAME=ADDRESS[:PORT]",
-        help="a database host; repeat",
-    )
-    add("--out", required=True, metavar="FILE", help="samples as JSON lines; - is standard output")
+    add("--node", type=node, action="append", required=True, metavar="NAME=ADDRESS[:PORT]", help="a database; repeat")
+    add("--out", required=True, metavar="FILE", help="samples as JSON lines")
     add("--violations", metavar="FILE", help="guardrail file, written as soon as two nodes are writable at once")
-    add("--interval", type=float, default=0.2, metavar="SECONDS", help="time between two questions (%(default)s)")
     add("--timeout", type=float, default=1.0, metavar="SECONDS", help="how long to wait for an answer (%(default)s)")
     add("--max-seconds", type=float, default=900.0, metavar="SECONDS", help="end after this (%(default)s)")
-    add("--stop-file", metavar="FILE", help="end when this file appears")
     add("--ca", default=str(IDENTITY / "ca.crt"), metavar="FILE", help="certificate authority (%(default)s)")
     add("--cert", default=str(IDENTITY / "host.crt"), metavar="FILE", help="certificate to show (%(default)s)")
     add("--key", default=str(IDENTITY / "host.key"), metavar="FILE", help="its key (%(default)s)")
+    return parser.parse_args(arguments)
 
 
-def sample(options: argparse.Namespace) -> int:
-    """Run with parsed arguments; return 0, or 2 when a file cannot be used."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run from the command line; return 0, or 2 when a file cannot be used."""
+    options = arguments_of(arguments)
     try:
-        out = sys.stdout.fileno() if options.out == "-" else options.out
-        with open(out, "w", encoding="utf-8") as file:  # noqa: PTH123 - may be a descriptor
+        with Path(options.out).open("w", encoding="utf-8") as file:
             sampler = Sampler(options, file)
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: sampler.stop("signal"))
@@ -315,13 +306,6 @@ def sample(options: argparse.Namespace) -> int:
         sys.stderr.write(f"sampler: {error.filename or options.cert}: {error.strerror or error}\n")
         return 2
     return 0
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run from the command line."""
-    parser = argparse.ArgumentParser(prog="sampler.py", description="Sample the state of a Patroni cluster.")
-    add_arguments(parser)
-    return sample(parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

@@ -222,6 +222,26 @@ CASES: dict[str, Case] = {
         set_variables(lab_dir="/lab", nginx_trusted_proxies=["192.0.2.1"]),
         ("demo-traffic: ", "demo_requests must be 1 to 100000"),
     ),
+    "experiment where nothing may be broken": (
+        ["chaos.yml", "-e", "chaos_experiment=primary-down"],
+        None,
+        ("chaos: ", "chaos_allowed is not true"),
+    ),
+    "experiment that there is not": (
+        ["chaos.yml", "-e", "chaos_experiment=primary-of"],
+        set_variables(chaos_allowed=True),
+        ("chaos: ", "there is no experiment primary-of", "primary-off"),
+    ),
+    "experiment that only pretends": (
+        ["chaos.yml", "-e", "chaos_experiment=primary-down", "--check"],
+        set_variables(chaos_allowed=True),
+        ("chaos: ", "cannot be run with --check"),
+    ),
+    "machine that nobody can switch off": (
+        ["chaos.yml", "-e", "chaos_experiment=primary-off"],
+        set_variables(chaos_allowed=True),
+        ("chaos: ", "primary-off needs vm-off", "chaos_platform (not set)"),
+    ),
     "page of dashboards without a place": (["observe.yml"], None, ("observe: ", "observe_dir is missing")),
 }
 

@@ -95,8 +95,8 @@ def nodes(identity: Path) -> Iterator[tuple[Node, Node]]:
         node.server.server_close()
 
 
-def run(identity: Path, directory: Path, *options: str, seconds: float = 1.5) -> tuple[int, list[dict[str, Any]], str]:
-    """Copy the sampler, run it alone, and return its exit code, its lines and its complaints."""
+def start(identity: Path, directory: Path, *options: str, seconds: float) -> subprocess.Popen[str]:
+    """Copy the sampler and start it alone."""
     program = directory / "sampler.py"
     program.write_text(Path(sampler.__file__).read_text())
     own = [
@@ -104,13 +104,20 @@ def run(identity: Path, directory: Path, *options: str, seconds: float = 1.5) ->
     ]
     command = [sys.executable, "-I", str(program), *own, "--out", str(directory / "samples.jsonl")]
     command += ["--max-seconds", str(seconds), *options]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+
+def ended(process: subprocess.Popen[str], directory: Path) -> tuple[int, list[dict[str, Any]], str]:
+    """Return a sampler's exit code, its lines and its complaints."""
+    _, error = process.communicate()
     out = directory / "samples.jsonl"
-    return (
-        done.returncode,
-        [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else [],
-        done.stderr,
-    )
+    lines = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
+    return process.returncode, lines, error
+
+
+def run(identity: Path, directory: Path, *options: str, seconds: float = 1.5) -> tuple[int, list[dict[str, Any]], str]:
+    """Run the sampler to its end."""
+    return ended(start(identity, directory, *options, seconds=seconds), directory)
 
 
 def test_samples_are_taken_at_their_pace(identity: Path, nodes: tuple[Node, Node], tmp_path: Path) -> None:
@@ -142,14 +149,16 @@ def test_a_violation_is_noted_at_once(identity: Path, nodes: tuple[Node, Node], 
     assert [line["finding"]["kind"] for line in lines if "finding" in line][:1] == ["violation"]
 
 
-def test_a_stop_file_ends_it(identity: Path, nodes: tuple[Node, Node], tmp_path: Path) -> None:
-    """Well before its time."""
+def test_a_signal_ends_it(identity: Path, nodes: tuple[Node, Node], tmp_path: Path) -> None:
+    """Well before its time, as the role stops it."""
     nodes[0].status = 503
-    (tmp_path / "stop").touch()
-    code, lines, _ = run(
-        identity, tmp_path, f"--node=a={nodes[0].address}", "--stop-file", str(tmp_path / "stop"), seconds=60
-    )
-    assert (code, lines[-1]["end"]["reason"]) == (0, "stop-file")
+    process = start(identity, tmp_path, f"--node=a={nodes[0].address}", seconds=60)
+    out = tmp_path / "samples.jsonl"
+    while process.poll() is None and not (out.exists() and '"node"' in out.read_text()):
+        time.sleep(0.05)
+    process.terminate()
+    code, lines, _ = ended(process, tmp_path)
+    assert (code, lines[-1]["end"]["reason"]) == (0, "signal")
     assert "lease" not in lines[1]
 
 

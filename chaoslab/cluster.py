@@ -1,9 +1,11 @@
-"""Ask every database's Patroni who is who; print it as one JSON object.
+"""Ask every database's Patroni who is who, and say whom an experiment means by its targets; print it as JSON.
 
-Runs on an app host, whose certificate Patroni's REST interface accepts, by the system's Python:
+Standard library only and one file, so that it runs on an app host, whose certificate Patroni's REST interface accepts,
+by the system's Python:
 
-    python3 cluster.py SECONDS NAME=ADDRESS...
+    python3 - SECONDS HOSTS [VOTERS] < cluster.py
 
+HOSTS is the site as role chaos takes it (`chaos_hosts`), VOTERS what `etcdctl endpoint status --write-out=json` said.
 Waits up to SECONDS for the cluster to be whole: one primary that all databases agree on, and all others streaming, one
 of them synchronously.
 """
@@ -69,20 +71,45 @@ def look(nodes: dict[str, str], trust: ssl.SSLContext) -> dict[str, Any]:
     return {
         "whole": whole,
         "primary": primary,
-        "standbys": [name for name in nodes if name != primary],
         "text": "; ".join([*roles, *silent]),
+    }
+
+
+def followers(members: dict[str, str], voters: list[dict[str, Any]]) -> list[str]:
+    """Return the members of etcd, name to address, that answered and do not lead."""
+    found = {
+        one["Endpoint"].split("//")[-1].rpartition(":")[0]
+        for one in voters
+        if one["Status"]["header"]["member_id"] != one["Status"]["leader"]
+    }
+    return [name for name, address in members.items() if address in found]
+
+
+def targets(hosts: dict[str, Any], primary: str | None, voters: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """Return the hosts that an experiment means by each target; roles swap, so this holds only for the moment."""
+    standbys = [name for name in hosts["databases"] if name != primary]
+    return {
+        "app": hosts["app"],
+        # What is done to the cluster as a whole is done on a standby, so that its healing outlives the primary.
+        "cluster": standbys,
+        "databases": list(hosts["databases"]),
+        "elasticsearch": hosts["elasticsearch"],
+        "etcd-follower": followers(hosts["etcd"], voters),
+        "primary": [primary] if primary else [],
+        "standby": standbys,
     }
 
 
 def main(arguments: list[str]) -> None:
     """Look until all is whole or the time is over."""
     end = time.monotonic() + float(arguments[0])
-    nodes = dict(argument.split("=", 1) for argument in arguments[1:])
+    hosts = json.loads(arguments[1])
+    voters = json.loads("".join(arguments[2:]) or "[]")
     trust = ssl.create_default_context(cafile=str(IDENTITY / "ca.crt"))
     trust.load_cert_chain(IDENTITY / "host.crt", IDENTITY / "host.key")
-    while not (found := look(nodes, trust))["whole"] and time.monotonic() < end:
+    while not (found := look(hosts["databases"], trust))["whole"] and time.monotonic() < end:
         time.sleep(POLL_SECONDS)
-    sys.stdout.write(json.dumps(found) + "\n")
+    sys.stdout.write(json.dumps(found | {"targets": targets(hosts, found["primary"], voters)}) + "\n")
 
 
 if __name__ == "__main__":
