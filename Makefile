@@ -48,7 +48,7 @@ test: prerequisites venv ## Run everything: linters, unit tests and the stack on
 chaos: prerequisites venv ## Run every chaos experiment on the lab, RUNS=n times each, and write the table of all figures
 	@ansible-playbook playbooks/chaos-all.yml -e chaos_runs=$(or $(RUNS),1)
 
-bench: prerequisites venv ## Measure the lab beside something plainer, in a quarter of an hour (ONLY=site,first,votes,event: parts)
+bench: prerequisites venv ## Measure the lab beside something plainer, in ten minutes (ONLY=site,first,votes,event: parts)
 	@python -m tools.bench $(if $(ONLY),--only $(ONLY))
 
 lint: prerequisites venv ## Run the linters only
