@@ -263,6 +263,10 @@ class Files:
             before, after = readable(path.read_bytes() if path.is_file() else None), readable(entry["data"])
         else:
             before, after = str(path.exists()) + "\n", str(entry.get("state") != "absent") + "\n"
+        self.differ(path, before, after)
+
+    def differ(self, path: Path, before: str, after: str) -> None:
+        """Keep a difference for whoever asked for them."""
         self.diff.append({"before_header": str(path), "after_header": str(path), "before": before, "after": after})
 
     def write(self, entry: Entry) -> None:
@@ -335,14 +339,8 @@ class Files:
             return
         if entry["path"] not in self.changed:
             self.note("change owner or mode of", entry)
-            self.diff.append(
-                {
-                    "before_header": str(path),
-                    "after_header": str(path),
-                    "before": f"{now.st_uid}:{now.st_gid} {stat.S_IMODE(now.st_mode):04o}\n",
-                    "after": f"{owner}:{group} {mode:04o}\n",
-                }
-            )
+            before = f"{now.st_uid}:{now.st_gid} {stat.S_IMODE(now.st_mode):04o}\n"
+            self.differ(path, before, f"{owner}:{group} {mode:04o}\n")
         if not self.module.check_mode:
             os.chown(path, owner, group)
             path.chmod(mode)

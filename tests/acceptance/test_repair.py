@@ -32,21 +32,15 @@ SPOILED = (
 )
 
 
-def shell(host: str, script: str) -> str:
-    """Run a script on a host and return what it prints."""
-    result = lab.run(host, "sh", "-c", script)
-    assert result.returncode == 0, result.stderr
-    return result.stdout
-
-
 def look(host: str, path: str) -> str:
     """Return a file's content, owner and mode."""
-    return shell(host, f"stat --dereference --format '%U:%G %a' {path}; test -d {path} || sha256sum {path}")
+    script = f"stat --dereference --format '%U:%G %a' {path}; test -d {path} || sha256sum {path}"
+    return str(lab.on(host).check_output(script))
 
 
 def changed(host: str, unit: str) -> str:
     """Return when the unit's state last changed."""
-    return shell(host, f"systemctl show --value --property=StateChangeTimestampMonotonic {unit}").strip()
+    return str(lab.on(host).check_output(f"systemctl show --value --property=StateChangeTimestampMonotonic {unit}"))
 
 
 @pytest.mark.usefixtures("whole_cluster")
@@ -54,7 +48,7 @@ def test_what_somebody_spoiled_is_mended() -> None:
     """One file of each role is changed, removed or given another mode; the next run puts each back."""
     before = {(host, path): look(host, path) for host, path, _ in SPOILED}
     for host, path, how in SPOILED:
-        shell(host, f"{how} {path}")
+        lab.on(host).check_output(f"{how} {path}")
     mended = lab.playbook("site.yml")
     assert mended.returncode == 0, mended.stdout
     assert {(host, path): look(host, path) for host, path, _ in SPOILED} == before
@@ -75,7 +69,7 @@ def test_what_a_run_has_not_loaded_is_loaded_by_the_next() -> None:
     arguments = ("site.yml", "--tags", "nginx,haproxy,firewall,patroni")
     old = {unit: changed(host, unit) for host, unit, _ in loads}
     for host, _, path in loads:
-        shell(host, f"touch {path}")
+        lab.on(host).check_output(f"touch {path}")
     caught_up = lab.playbook(*arguments)
     assert caught_up.returncode == 0, caught_up.stdout
     for host, unit, _ in loads:
