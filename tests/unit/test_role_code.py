@@ -196,7 +196,7 @@ def test_program_without_definition_is_an_error() -> None:
 
 
 def test_release_depends_on_content_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Times, modes, caches and tests change nothing; a changed line does. The archive's last member is its version."""
+    """Times, modes, caches and tests change nothing; a changed line does. Folders are members, too, so that their modes are said."""
     source, cache = tmp_path / "app", tmp_path / "cache"
     (source / "polls").mkdir(parents=True)
     (source / "manage.py").write_text("one\n", encoding="utf-8")
@@ -216,7 +216,12 @@ def test_release_depends_on_content_alone(tmp_path: Path, capsys: pytest.Capture
     assert version() == first
     assert (cache / f"{first}.tar.gz").read_bytes() == content
     with tarfile.open(cache / f"{first}.tar.gz") as archive:
-        assert archive.getnames() == ["manage.py", "polls/views.py", ".sha256"]
+        assert {member.name: oct(member.mode) for member in archive} == {
+            ".": "0o755",
+            "manage.py": "0o644",
+            "polls": "0o755",
+            "polls/views.py": "0o644",
+        }
 
     (source / "manage.py").write_text("three\n", encoding="utf-8")
     assert version() != first

@@ -29,21 +29,27 @@ def files(source: Path) -> Iterator[Path]:
                 yield path
 
 
-def add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
-    """Add one file owned by root, without the time and mode that it happens to have here."""
+def add(archive: tarfile.TarFile, name: str, content: bytes | None = None) -> None:
+    """Add a file, or a folder where there is no content, owned by root, without the time and mode that it has here."""
     member = tarfile.TarInfo(name)
-    member.size = len(content)
-    member.mode = 0o644
     member.uname = member.gname = "root"
-    archive.addfile(member, io.BytesIO(content))
+    if content is None:
+        member.type, member.mode = tarfile.DIRTYPE, 0o755
+    else:
+        member.size, member.mode = len(content), 0o644
+    archive.addfile(member, io.BytesIO(content or b""))
 
 
 def main(source: Path, cache: Path) -> None:
     """Write the archive unless it is there, and print its checksum."""
-    contents = {path.relative_to(source).as_posix(): path.read_bytes() for path in files(source)}
+    contents: dict[str, bytes | None] = {}
+    for file in files(source):
+        path = file.relative_to(source)
+        # Folders, too: their modes must not depend on the umask of the host that unpacks them.
+        contents |= dict.fromkeys(parent.as_posix() for parent in reversed(path.parents)) | {path.as_posix(): file.read_bytes()}
     checksum = hashlib.sha256()
     for name, content in contents.items():
-        checksum.update(f"{name}\0{hashlib.sha256(content).hexdigest()}\n".encode())
+        checksum.update(f"{name}\0{hashlib.sha256(content or b'').hexdigest()}\n".encode())
     version = checksum.hexdigest()
     target = cache / f"{version}.tar.gz"
     if not target.exists():
@@ -53,7 +59,6 @@ def main(source: Path, cache: Path) -> None:
         with gzip.GzipFile(partial, "wb", mtime=0) as stream, tarfile.open(fileobj=stream, mode="w") as archive:
             for name, content in contents.items():
                 add(archive, name, content)
-            add(archive, ".sha256", f"{version}\n".encode())
         partial.replace(target)
     print(version)
 
