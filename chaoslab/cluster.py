@@ -17,6 +17,7 @@ import ssl
 import sys
 import time
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,11 @@ def followers(members: dict[str, str], voters: list[dict[str, Any]]) -> list[str
     return [name for name, address in members.items() if address in found]
 
 
+def lone_witnesses(hosts: Mapping[str, Any]) -> list[str]:
+    """Return the witnesses whose hosts take neither a voter of etcd nor the application along."""
+    return [name for name in hosts["witnesses"] if name not in hosts["etcd"] and name not in hosts["app"]]
+
+
 def targets(hosts: dict[str, Any], primary: str | None, voters: list[dict[str, Any]]) -> dict[str, list[str]]:
     """Return the hosts that an experiment means by each target; roles swap, so this holds only for the moment."""
     standbys = [name for name in hosts["databases"] if name != primary]
@@ -96,6 +102,7 @@ def targets(hosts: dict[str, Any], primary: str | None, voters: list[dict[str, A
         "elasticsearch": hosts["elasticsearch"],
         "etcd-follower": followers(hosts["etcd"], voters),
         "primary": [primary] if primary else [],
+        "primary-and-witness": [primary, *lone_witnesses(hosts)[:1]] if primary else [],
         "standby": standbys,
     }
 

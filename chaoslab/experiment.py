@@ -12,7 +12,7 @@ import yaml
 
 from chaoslab.files import InputError, read_text
 
-TARGETS = ("primary", "standby", "databases", "app", "etcd-follower", "elasticsearch", "cluster")
+TARGETS = ("primary", "standby", "databases", "app", "etcd-follower", "elasticsearch", "cluster", "primary-and-witness")
 FAILED_VOTES = ("none", "only-503")
 PROMOTIONS = ("required", "forbidden", "allowed")
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from chaoslab.cluster import lone_witnesses
 from chaoslab.experiment import Experiment, catalogue
 from chaoslab.files import InputError
 
@@ -46,6 +47,7 @@ class Site:
             "cluster": list(self.hosts["databases"]),
             "primary": list(self.hosts["databases"]),
             "standby": list(self.hosts["databases"]),
+            "primary-and-witness": lone_witnesses(self.hosts),
             "etcd-follower": list(self.hosts["etcd"]),
         }
         return groups[name] if name in groups else list(self.hosts[name]) if name else []
@@ -74,7 +76,6 @@ def probe(activity: Mapping[str, Any], kind: str, site: Site, within: float | No
         "kind": kind,
         "tasks": provider["tasks"],
         "hosts": site.group(known.get("on")),
-        "any": known.get("any", False),
         "within": provider.get("arguments", {}).get("within_seconds", within),
     }
 

@@ -50,9 +50,8 @@ def chaos_fault_events(results: list[Json], kind: str) -> list[Json]:
 
 
 def chaos_probe_event(results: list[Json], step: Json) -> Json:
-    """Return the event of a probe that was asked on some hosts: on all it has to be right, or on any of them."""
-    right = [result.get("rc") == 0 for result in results]
-    met = (any(right) or not right) if step["any"] else all(right)
+    """Return the event of a probe that was asked on some hosts: on all it has to be right."""
+    met = all(result.get("rc") == 0 for result in results)
     said = "; ".join(
         words(result)
         if result.get("__chaos_host") in {None, "localhost"}

@@ -109,10 +109,10 @@ def test_primary_down_is_green(tell: Callable[[str], None]) -> None:
 
 
 @pytest.mark.usefixtures("whole_cluster")
-@pytest.mark.parametrize("name", ["primary-off", "primary-isolated"])
+@pytest.mark.parametrize("name", ["primary-off", "primary-and-witness-off", "primary-isolated"])
 def test_lost_primary_is_relieved_and_the_run_is_green(name: str, tell: Callable[[str], None]) -> None:
     """Gone with its etcd voter, or reached by clients alone and sure that it leads: a witness relieves it, once."""
-    lab.wait_until("a witness that is ready", lab.witness_is_ready, lab.READY_SECONDS)
+    lab.wait_until("witnesses that are ready", lab.witness_is_ready, lab.READY_SECONDS)
     old, new, begun = lab.primary(), lab.standby(), time.time()
     assert_green(experiment(f"playbooks/chaos-{name}.yml"), name, tell)
     assert lab.primary() == new

@@ -19,7 +19,6 @@ from typing import NamedTuple
 
 from patroni_witness.decision import Answer, Compare, Delete, Key, Limits, Look, Memory, Relief, View, decide
 
-LOCK = Key("witness", 1, 1)
 LIMITS = Limits(misses=1, settled=1)
 # In seconds, longer than any loop.
 LONG = 99.0
@@ -100,7 +99,7 @@ class Rules(NamedTuple):
     """What may happen in an exploration, and which mistakes the witness makes."""
 
     faults: frozenset[str] = FAULTS
-    # That act at the same time; all take the lock for their own.
+    # That act at the same time.
     witnesses: int = 1
     # The lease can end while a is frozen: between two rounds of its loop, or anywhere in one.
     expiry: str = "never"
@@ -281,7 +280,6 @@ def view_of(state: State) -> View:
         config=Key('{"synchronous_mode": true}', 1, 1),
         relief=Key("", state.relief, state.relief) if state.relief else None,
         status=Key('{"optime": 1}', 4, 4),
-        lock=LOCK,
     )
 
 
@@ -291,7 +289,7 @@ def carry_out(state: State, relief: Relief) -> State:
     state = state._replace(sent=tuple(one for one in state.sent if one is not relief))
     for compare in relief.compares:
         key = getattr(view, compare.key)
-        if (getattr(key, compare.revision) if key else 0) != compare.value:
+        if (key.modified if key else 0) != compare.modified:
             return state
     revision = state.revision + 1
     moments = [Seen(state.leader, state.sync)]
@@ -323,7 +321,7 @@ def steps_of_witness(state: State, rules: Rules) -> Iterator[Step]:
         look = Look(rules.doctor(view_of(state)), {"a": a, "b": b})
         # With limits of one look, what was counted before decides nothing: for an alarm it has always been long enough.
         memory = replace(state.memory, untold=2 if alarm else 0, untold_seconds=LONG)
-        memory, verdict = decide(memory, look, LIMITS, held_lock=LOCK.created)
+        memory, verdict = decide(memory, look, LIMITS)
         memory = replace(memory, misses=0, waiting=0, untold=0, untold_seconds=0.0)
         sent = (*state.sent, rules.spoil(verdict.relief)) if verdict.relief else state.sent
         label = "the witness takes a for cut off" if alarm else "the witness looks"
@@ -350,7 +348,7 @@ def canonical(state: State) -> State:
         used |= {leader.created, leader.modified} if leader else set()
     sight = state.memory.sight
     used |= {sight.term} if sight else set()
-    used |= {compare.value for relief in state.sent for compare in relief.compares}
+    used |= {compare.modified for relief in state.sent for compare in relief.compares}
     new = {old: START + number for number, old in enumerate(sorted(one for one in used if one > START), 1)}
     if state.revision == START + len(new):
         return state
@@ -365,7 +363,7 @@ def canonical(state: State) -> State:
         return seen and Seen(lead(seen.leader), sync(seen.sync))
 
     def compares(relief: Relief) -> tuple[Compare, ...]:
-        return tuple(replace(one, value=new.get(one.value, one.value)) for one in relief.compares)
+        return tuple(replace(one, modified=new.get(one.modified, one.modified)) for one in relief.compares)
 
     memory = state.memory
     if sight is not None:

@@ -26,6 +26,7 @@ DESIGN: dict[str, int | tuple[int, int]] = {
     "postgresql-killed": 6,
     "primary-killed": 25,
     "primary-off": (9, 25),
+    "primary-and-witness-off": 6,
     "primary-frozen": 30,
     "primary-paused": (9, 30),
     "primary-isolated": (9, 30),
@@ -46,8 +47,9 @@ def test_shipped_experiment(path: Path) -> None:
     wanted = DESIGN.get(found.name, budgets)
     assert budgets == (wanted if isinstance(wanted, tuple) else (wanted, wanted))
     # Who is judged by what a witness does waits until one would act.
-    tasks = [one["provider"]["tasks"] for one in found.content["method"]]
-    assert ("witness-ready" in tasks) == (budgets[0] != budgets[1])
+    steps = [one["provider"] for one in found.content["method"]]
+    judged = budgets[0] != budgets[1] or "primary-and-witness" in [one.get("target") for one in steps]
+    assert ("witness-ready" in [one["tasks"] for one in steps]) == judged
     assert len(text.splitlines()) <= 40
     for host in ("postgres-1", "postgres-2", "main", "monitoring"):
         assert f"target: {host}" not in text

@@ -51,7 +51,7 @@ def test_the_plan_of_primary_off() -> None:
     assert [step["do"] for step in found["steps"]] == ["watch", "probe", "inject", *["watch"] * 4]
     calm, witness, fault, *watched = found["steps"]
     assert (calm["until"], calm["most_outage"]) == (5, 2)
-    assert (witness["hosts"], witness["any"], witness["within"]) == (HOSTS["witnesses"], True, 90)
+    assert (witness["hosts"], witness["within"]) == (HOSTS["witnesses"], 90)
     assert (fault["target"], fault["count"], fault["outside"], fault["late"]) == ("primary", 1, True, False)
     assert fault["heal"] == {"name": "Switch the VM on", "order": 0}
     assert [(step["until"], step["most_outage"]) for step in watched] == [(10, 18), (20, 18), (30, 18), (35, 18)]
@@ -98,6 +98,11 @@ def test_every_experiment_has_a_plan(path: Path) -> None:
         ("primary-paused", Site(HOSTS, "virsh"), r"needs vm-pause\. For chaos_platform virsh .* docker is an example"),
         ("elasticsearch-down", Site(HOSTS | {"elasticsearch": []}), "this site has no elasticsearch"),
         ("etcd-voter-down", Site(HOSTS | {"etcd": {}}), "this site has no etcd"),
+        (
+            "primary-and-witness-off",
+            Site(HOSTS | {"witnesses": ["main"]}, "docker"),
+            "this site has no primary-and-witness",
+        ),
     ],
 )
 def test_what_a_site_cannot_do_is_refused(name: str, site: Site, message: str) -> None:
@@ -206,15 +211,13 @@ def test_events_of_faults() -> None:
 
 
 def test_events_of_probes() -> None:
-    """Right on all hosts, or on any; nobody to ask is no fault where any would do."""
-    step = {"name": "All is well", "kind": "steady-before", "any": False}
+    """Right on all hosts; nobody to ask is no fault."""
+    step = {"name": "All is well", "kind": "steady-before"}
     good = {"__chaos_host": "a", "rc": 0, "stdout": "well\n", "stderr": ""}
     bad = {"__chaos_host": "b", "rc": 1, "stdout": "", "stderr": " ill \nvery\n"}
     event = events.chaos_probe_event([good, bad], step)
     assert (event["text"], event["status"]) == ("All is well (a: well; b: ill, very)", "failed")
-    assert events.chaos_probe_event([good, bad], step | {"any": True})["status"] == "succeeded"
-    assert events.chaos_probe_event([bad], step | {"any": True})["status"] == "failed"
-    assert events.chaos_probe_event([], step | {"any": True})["status"] == "succeeded"
+    assert events.chaos_probe_event([], step)["status"] == "succeeded"
     assert events.chaos_probe_event([good | {"unreachable": True, "rc": None}], step)["status"] == "failed"
 
 

@@ -34,7 +34,7 @@ from patroni_witness.decision import (
 )
 from patroni_witness.etcd import Endpoint, Etcd, EtcdError, transaction
 from patroni_witness.members import Members, read_answer
-from patroni_witness.service import Lock, Report, Witness
+from patroni_witness.service import Report, Witness
 from tests.unit.fake_server import Answer as HttpAnswer
 from tests.unit.fake_server import Request, serve
 
@@ -44,16 +44,13 @@ PATHS = {
     "config": "/service/site/config",
     "failover": "/service/site/failover",
     "status": "/service/site/status",
-    "lock": "/patroni-witness/site/lock",
     "relief": "/patroni-witness/site/relief",
 }
-LOCK = Key("main", 5, 5)
 WHOLE = View(
     leader=Key("postgres-1", 10, 12),
     sync=Key('{"leader":"postgres-1","sync_standby":"postgres-2","quorum":0}', 3, 11),
     config=Key('{"synchronous_mode": true, "ttl": 20, "loop_wait": 2}', 4, 4),
     status=Key('{"optime":100,"slots":null}', 6, 13),
-    lock=LOCK,
 )
 PRIMARY = Answer(primary=True)
 STANDBY = Answer(primary=False, streaming=True, received=100)
@@ -62,12 +59,12 @@ LOST = Look(WHOLE, {"postgres-1": None, "postgres-2": STANDBY})
 LIMITS = Limits(misses=3, settled=4)
 
 
-def after(*looks: Look, held: int = LOCK.created) -> Verdict:
+def after(*looks: Look) -> Verdict:
     """Return the verdict after some looks, the first four of them well."""
     memory, verdict = Memory(), Verdict("")
     # A look every half a second.
     for number, look in enumerate((*[WELL] * 4, *looks)):
-        memory, verdict = decide(memory, replace(look, at=number / 2), LIMITS, held_lock=held, note={"witness": "main"})
+        memory, verdict = decide(memory, replace(look, at=number / 2), LIMITS, {"witness": "main"})
     return verdict
 
 
@@ -77,12 +74,11 @@ def test_a_lost_leader_is_relieved_after_three_looks() -> None:
     verdict = after(LOST, LOST, LOST)
     assert verdict.relief is not None
     assert set(verdict.relief.compares) == {
-        Compare("leader", "modified", 12),
-        Compare("sync", "modified", 11),
-        Compare("config", "modified", 4),
-        Compare("failover", "modified", 0),
-        Compare("relief", "created", 0),
-        Compare("lock", "created", 5),
+        Compare("leader", 12),
+        Compare("sync", 11),
+        Compare("config", 4),
+        Compare("failover", 0),
+        Compare("relief", 0),
     }
     assert WHOLE.sync is not None
     assert verdict.relief.changes == (
@@ -131,8 +127,6 @@ HOLDS = {
         seen({"postgres-1": None, "postgres-2": Answer(primary=False, running=False)}),
         "does not answer either",
     ),
-    "lock of another": (seen(lock=Key("monitoring", 30, 30)), "another witness"),
-    "no lock": (seen(lock=None), "another witness"),
     "no majority": (Look(None, LOST.answers), "majority"),
 }
 
@@ -152,7 +146,7 @@ def test_a_switchover_of_the_past_forbids_nothing() -> None:
     over = seen(failover=Key("{}", 7, 9))
     verdict = after(over, over, over)
     assert verdict.relief is not None
-    assert Compare("failover", "modified", 9) in verdict.relief.compares
+    assert Compare("failover", 9) in verdict.relief.compares
 
 
 def test_a_standby_that_receives_shows_the_leader_alive() -> None:
@@ -174,11 +168,11 @@ def test_the_pair_has_to_be_seen_whole_first(standby: Answer | None) -> None:
     memory = Memory()
     for primary in [PRIMARY] * 9 + [None] * 5:
         look = Look(WHOLE, {"postgres-1": primary, "postgres-2": standby})
-        memory, verdict = decide(memory, look, LIMITS, held_lock=LOCK.created)
+        memory, verdict = decide(memory, look, LIMITS)
         assert verdict.relief is None
     memory, verdict = Memory(), Verdict("")
     for _ in range(9):
-        memory, verdict = decide(memory, LOST, LIMITS, held_lock=LOCK.created)
+        memory, verdict = decide(memory, LOST, LIMITS)
     assert "has not been seen" in verdict.reason
 
 
@@ -270,7 +264,7 @@ def test_every_standby_that_streams_has_to_receive_nothing() -> None:
         whole = Look(view, {**WELL.answers, "postgres-3": STANDBY})
         memory, verdict = Memory(), Verdict("")
         for at, look in enumerate([whole] * 4 + [Look(view, {**CUT_OFF.answers, "postgres-3": third})] * 5):
-            memory, verdict = decide(memory, replace(look, at=float(at)), LIMITS, held_lock=LOCK.created)
+            memory, verdict = decide(memory, replace(look, at=float(at)), LIMITS)
         assert (verdict.relief is not None) == lost
 
 
@@ -334,7 +328,7 @@ class Gateway:
         """Begin with the keys of a whole cluster."""
         self.revision = 50
         self.keys: dict[str, Key] = {
-            PATHS[name]: key for name in View.__dataclass_fields__ if (key := getattr(WHOLE, name)) and name != "lock"
+            PATHS[name]: key for name in View.__dataclass_fields__ if (key := getattr(WHOLE, name))
         }
         self.leases: dict[str, set[str]] = {}
         self.tokens: set[str] = set()
@@ -365,24 +359,12 @@ class Gateway:
         self.leases[name] = set()
         return {"ID": name, "TTL": str(body["TTL"])}
 
-    def lease_keepalive(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Renew a lease."""
-        return {"result": {"ID": body["ID"], **({"TTL": "5"} if body["ID"] in self.leases else {})}}
-
-    def lease_revoke(self, body: dict[str, Any]) -> dict[str, Any]:
-        """End a lease."""
-        for key in self.leases.pop(body["ID"]):
-            self.keys.pop(key, None)
-        return {}
-
     def kv_txn(self, body: dict[str, Any]) -> dict[str, Any]:
         """Carry out a transaction."""
         for compare in body.get("compare", []):
             key = self.keys.get(text(compare["key"]), Key("", 0, 0))
-            field = {"CREATE": "create_revision", "MOD": "mod_revision"}[compare["target"]]
-            found = key.created if compare["target"] == "CREATE" else key.modified
-            assert compare["result"] == "EQUAL"
-            if str(found) != compare[field]:
+            assert (compare["target"], compare["result"]) == ("MOD", "EQUAL")
+            if str(key.modified) != compare["mod_revision"]:
                 return {}
         responses = []
         self.revision += any("request_range" not in one for one in body["success"])
@@ -436,15 +418,13 @@ def etcd(gateway: Gateway, tmp_path: Path) -> Iterator[Etcd]:
 
 def test_transaction_in_the_form_of_the_gateway() -> None:
     """Keys and values are base64, numbers are texts, and only passing keys hang on the lease."""
-    compares = [Compare("leader", "modified", 12), Compare("lock", "created", 0)]
+    compares = [Compare("leader", 12), Compare("relief", 0)]
     changes: list[Delete | Put] = [Delete("leader"), Put("sync", "{}"), Put("relief", "note", passing=True)]
-    leader, sync, relief, lock = (
-        base64.b64encode(PATHS[name].encode()).decode() for name in ("leader", "sync", "relief", "lock")
-    )
+    leader, sync, relief = (base64.b64encode(PATHS[name].encode()).decode() for name in ("leader", "sync", "relief"))
     assert transaction(PATHS, compares, changes, "99") == {
         "compare": [
             {"key": leader, "target": "MOD", "result": "EQUAL", "mod_revision": "12"},
-            {"key": lock, "target": "CREATE", "result": "EQUAL", "create_revision": "0"},
+            {"key": relief, "target": "MOD", "result": "EQUAL", "mod_revision": "0"},
         ],
         "success": [
             {"request_delete_range": {"key": leader}},
@@ -457,7 +437,7 @@ def test_transaction_in_the_form_of_the_gateway() -> None:
 def test_a_mute_member_costs_only_a_short_wait(etcd: Etcd) -> None:
     """The next one is asked after a fifth of a second, and first from then on."""
     begun = time.monotonic()
-    assert etcd.view() == replace(WHOLE, lock=None)
+    assert etcd.view() == WHOLE
     assert time.monotonic() - begun < 0.9
     etcd.view()
     assert etcd.endpoints[0].token
@@ -485,38 +465,10 @@ def test_nobody_answers(tmp_path: Path) -> None:
             assert time.monotonic() - begun < 0.3
 
 
-def test_the_lock_is_held_by_one(etcd: Etcd, gateway: Gateway) -> None:
-    """The second one gets it when the first has left, or was forgotten by etcd."""
-    one, other = Lock("main", etcd), Lock("monitoring", etcd)
-    one.keep(etcd.view(), wanted=True)
-    other.keep(etcd.view(), wanted=True)
-    held = [one.held, other.held]
-    one.keep(etcd.view(), wanted=False)
-    other.keep(etcd.view(), wanted=True)
-    held += [one.held, other.held]
-    gateway.keys.pop(PATHS["lock"])
-    other.keep(etcd.view(), wanted=True)
-    assert [bool(revision) for revision in held] == [True, False, False, True]
-    assert other.held > held[-1]
-
-
-def test_a_failed_try_for_the_lock_is_followed_by_another(
-    etcd: Etcd, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With a lease of its own: that of the first may have ended by then."""
-    lock = Lock("main", etcd)
-    view = etcd.view()
-
-    def timed_out(*_: Any) -> int:
-        raise EtcdError("timed out")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(etcd, "change", timed_out)
-        with pytest.raises(EtcdError):
-            lock.keep(view, wanted=True)
-    gateway.leases.clear()
-    lock.keep(etcd.view(), wanted=True)
-    assert lock.held
+def test_two_witnesses_relieve_a_leader_once(etcd: Etcd) -> None:
+    """Each acts by itself; what the first one changes, the second one compares."""
+    reliefs = [after(LOST, LOST, LOST).relief for _ in range(2)]
+    assert [etcd.change(one.compares, one.changes, etcd.lease(60)) for one in reliefs if one] == [True, False]
 
 
 class FakeMembers(Members):
@@ -536,7 +488,7 @@ class FakeMembers(Members):
 
 @pytest.fixture
 def witness(etcd: Etcd, tmp_path: Path) -> Iterator[Witness]:
-    """Return a witness of a whole pair, which has the lock and trusts the leader."""
+    """Return a witness of a whole pair, which trusts the leader."""
     report = Report("main", tmp_path / "status.json")
     made = Witness("main", etcd, FakeMembers(), Agent(0), report, LIMITS, interval=0, hold_off=60)
     for _ in range(5):
@@ -556,7 +508,6 @@ def test_the_witness_acts_once_and_says_so(
     witness: Witness, gateway: Gateway, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The leader's key goes, sync gets a new revision, and the journal has a line for each change and no more."""
-    assert status(witness)["acts"]
     assert status(witness)["ready"]
     assert isinstance(witness.members, FakeMembers)
     witness.members.said["postgres-1"] = None
@@ -576,7 +527,6 @@ def test_the_witness_acts_once_and_says_so(
     assert found["reason"] == "nobody holds the lease"
     assert found["last"]["leader"] == "postgres-1"
     assert not found["ready"]
-    assert PATHS["lock"] not in gateway.keys, "the lock is left to whoever sees the next pair whole"
 
 
 def address_of(witness: Witness) -> tuple[str, int]:
@@ -656,10 +606,10 @@ def test_a_lost_answer_is_looked_up(witness: Witness, monkeypatch: pytest.Monkey
     assert witness.report.last["outcome"] == "done"
 
 
-def test_the_run_ends_without_the_lock(
-    witness: Witness, gateway: Gateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_systemd_hears_that_it_is_ready_and_alive(
+    witness: Witness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Systemd hears that it is ready and alive, and the lock is free afterwards."""
+    """At each look, until it is told to stop."""
     address = str(tmp_path / "notify")
     monkeypatch.setenv("NOTIFY_SOCKET", address)
     turns = iter([False, False, True])
@@ -667,7 +617,6 @@ def test_the_run_ends_without_the_lock(
         listener.bind(address)
         witness.run(lambda: next(turns))
         assert [listener.recv(100) for _ in range(2)] == [b"READY=1", b"WATCHDOG=1"]
-    assert PATHS["lock"] not in gateway.keys
 
 
 def test_the_journal_gets_notices(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,7 +20,7 @@ LIMIT = 200_000
         Rules(),
         Rules(faults=frozenset({"cut ab", "cut ae", "mend", "hold-off ends"}), alarm=isolated),
         Rules(faults=FAULTS - {"mend", "start anew"}, expiry="between rounds"),
-        Rules(faults=frozenset({"cut ab", "cut aw", "freeze", "thaw", "hold-off ends"}), witnesses=2),
+        Rules(faults=FAULTS - {"mend"}, witnesses=2),
     ],
     ids=["every fault", "leaders relieved where they are cut off", "leases that end", "two witnesses at once"],
 )

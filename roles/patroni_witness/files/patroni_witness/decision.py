@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 TRUE = (True, "true", "on", "yes", "1")
 # A primary writes its position to etcd every ``loop_wait`` seconds, of which this is Patroni's default; it may be late
@@ -40,8 +40,7 @@ class View:
     config: Key | None = None
     failover: Key | None = None
     status: Key | None = None
-    # The witnesses' own: who may act, and whether one has just acted.
-    lock: Key | None = None
+    # The witnesses' own: whether one has just acted.
     relief: Key | None = None
 
 
@@ -111,11 +110,10 @@ class Limits:
 
 @dataclass(frozen=True)
 class Compare:
-    """A condition of a transaction: this revision of this key is still that one, 0 for no key."""
+    """A condition of a transaction: this key was last written at that revision, 0 for no key."""
 
     key: str
-    revision: Literal["created", "modified"]
-    value: int
+    modified: int
 
 
 @dataclass(frozen=True)
@@ -277,27 +275,19 @@ def objection(view: View, memory: Memory, look: Look, *, settled: bool) -> str:
     return next((text for forbidden, text in objections if forbidden), "")
 
 
-def ready(memory: Memory, look: Look, limits: Limits, *, held_lock: int) -> bool:
+def ready(memory: Memory, look: Look, limits: Limits) -> bool:
     """Say whether the leader would be relieved if it was lost from now on."""
-    view = look.view
-    locked = view is not None and view.lock is not None and view.lock.created == held_lock
     settled = memory.settled >= limits.settled
-    return view is not None and locked and not objection(view, memory, look, settled=settled)
+    return look.view is not None and not objection(look.view, memory, look, settled=settled)
 
 
-def decide(
-    memory: Memory, look: Look, limits: Limits, *, held_lock: int, note: Mapping[str, str] | None = None
-) -> tuple[Memory, Verdict]:
-    """Take in a look, and say what to do.
-
-    ``held_lock`` is the revision at which this witness created the lock, 0 without it. ``note`` is left in etcd for the
-    length of the hold-off, beside the leader's name.
-    """
+def decide(memory: Memory, look: Look, limits: Limits, note: Mapping[str, str] | None = None) -> tuple[Memory, Verdict]:
+    """Take in a look, and say what to do; ``note`` is left in etcd for the hold-off, beside the leader's name."""
     memory = remember(memory, look, limits)
-    return memory, judge(memory, look, limits, held_lock=held_lock, note=note or {})
+    return memory, judge(memory, look, limits, note or {})
 
 
-def judge(memory: Memory, look: Look, limits: Limits, *, held_lock: int, note: Mapping[str, str]) -> Verdict:
+def judge(memory: Memory, look: Look, limits: Limits, note: Mapping[str, str]) -> Verdict:
     """Say what follows from what is remembered and seen."""
     view, sight = look.view, memory.sight
     isolated = cut_off(memory, look, limits)
@@ -310,8 +300,6 @@ def judge(memory: Memory, look: Look, limits: Limits, *, held_lock: int, note: M
         return Verdict(unseen or "nobody holds the lease")
     if not lost:
         return Verdict(f"{sight.leader} and its synchronous standby {', '.join(sorted(sight.standbys))} are well")
-    if view.lock is None or view.lock.created != held_lock:
-        return Verdict(f"{sight.leader} {how}; acting is up to another witness", held=True)
     why = objection(view, memory, look, settled=memory.settled >= limits.settled)
     if not why and not isolated and memory.alone < limits.misses:
         why = "the synchronous standby did not always answer either"
@@ -323,17 +311,14 @@ def judge(memory: Memory, look: Look, limits: Limits, *, held_lock: int, note: M
 def relieve(view: View, sight: Sight, note: Mapping[str, str]) -> Relief:
     """Return the transaction that removes the leader's key as it is in ``view``."""
     compares = [
-        Compare(name, "modified", key.modified if key else 0)
+        Compare(name, key.modified if key else 0)
         for name, key in (
             ("leader", view.leader),
             ("sync", view.sync),
             ("config", view.config),
             ("failover", view.failover),
+            ("relief", view.relief),
         )
-    ]
-    compares += [
-        Compare(name, "created", key.created if key else 0)
-        for name, key in (("relief", view.relief), ("lock", view.lock))
     ]
     left = json.dumps({"leader": sight.leader, **note})
     changes = (

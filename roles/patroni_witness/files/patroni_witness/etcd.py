@@ -22,7 +22,6 @@ STALE_TOKEN = ("invalid auth token", "revision of auth store is old", "revision 
 # All members are used this often, in seconds: none shall have to begin with a new token when it is needed.
 REFRESH = 60
 HEDGE_DELAY = 0.2
-TARGETS = {"created": ("CREATE", "create_revision"), "modified": ("MOD", "mod_revision")}
 
 
 class EtcdError(Exception):
@@ -158,23 +157,13 @@ class Etcd:
         """Return the id of a new lease. Raises EtcdError."""
         return str(self.ask("lease/grant", {"TTL": seconds})["ID"])
 
-    def keep_alive(self, lease: str) -> bool:
-        """Renew a lease; say whether there still is one. Raises EtcdError."""
-        return int(self.ask("lease/keepalive", {"ID": lease}).get("result", {}).get("TTL", 0)) > 0
-
-    def revoke(self, lease: str) -> None:
-        """End a lease and what hangs on it. Raises EtcdError."""
-        self.ask("lease/revoke", {"ID": lease})
-
-    def change(self, compares: Iterable[Compare], changes: Iterable[Delete | Put], lease: str) -> int:
-        """Carry out ``changes`` if all of ``compares`` hold; return the revision at which, 0 if one did not hold.
+    def change(self, compares: Iterable[Compare], changes: Iterable[Delete | Put], lease: str) -> bool:
+        """Carry out ``changes`` if all of ``compares`` hold; say whether they did.
 
         When members hesitate, the same transaction may reach etcd twice. Whoever uses it compares what it changes, so
         that it comes true once at most; the answer may still be that to the second. Raises EtcdError.
         """
-        body = transaction(self.paths, compares, changes, lease)
-        answer = self.ask("kv/txn", body)
-        return int(answer["header"]["revision"]) if answer.get("succeeded") else 0
+        return bool(self.ask("kv/txn", transaction(self.paths, compares, changes, lease)).get("succeeded"))
 
 
 def transaction(
@@ -189,9 +178,8 @@ def transaction(
         else:
             hanging = {"lease": lease} if change.passing else {}
             operations.append({"request_put": {"key": key, "value": encode(change.value), **hanging}})
-    conditions = []
-    for compare in compares:
-        target, field = TARGETS[compare.revision]
-        key = encode(paths[compare.key])
-        conditions.append({"key": key, "target": target, "result": "EQUAL", field: str(compare.value)})
+    conditions = [
+        {"key": encode(paths[one.key]), "target": "MOD", "result": "EQUAL", "mod_revision": str(one.modified)}
+        for one in compares
+    ]
     return {"compare": conditions, "success": operations}

@@ -14,13 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from .agent import Agent
-from .decision import Compare, Limits, Look, Memory, Put, Relief, Verdict, View, decide, ready, relieved
+from .decision import Limits, Look, Memory, Relief, Verdict, decide, ready, relieved
 from .etcd import Etcd, EtcdError
 from .members import Members
 
-# Of the lock between witnesses: one that dies is followed by another after this many seconds.
-LOCK_SECONDS = 5
-RENEW_SECONDS = 1
 # The status file is written at every change and at least this often.
 STATUS_SECONDS = 5
 
@@ -39,43 +36,6 @@ def notify(state: str) -> None:
 
 
 @dataclass
-class Lock:
-    """Which witness may act: a key that hangs on a lease."""
-
-    name: str
-    etcd: Etcd
-    lease: str = ""
-    # The revision at which the key was created, 0 while it is not held.
-    held: int = 0
-    renewed: float = 0.0
-
-    def keep(self, view: View, *, wanted: bool) -> None:
-        """Take, renew or leave the lock. Raises EtcdError."""
-        now = time.monotonic()
-        if self.held and (view.lock is None or view.lock.created != self.held):
-            self.lease, self.held = "", 0
-        if not wanted:
-            self.leave()
-        elif self.held:
-            if now - self.renewed >= RENEW_SECONDS and self.etcd.keep_alive(self.lease):
-                self.renewed = now
-        elif view.lock is None:
-            # A new one at each try: what was left of an earlier try may have ended.
-            self.lease = self.etcd.lease(LOCK_SECONDS)
-            take = Put("lock", self.name, passing=True)
-            self.held = self.etcd.change([Compare("lock", "created", 0)], [take], self.lease)
-            self.renewed = now
-            if not self.held:
-                self.leave()
-
-    def leave(self) -> None:
-        """Leave the lock to others. Raises EtcdError."""
-        lease, self.lease, self.held = self.lease, "", 0
-        if lease:
-            self.etcd.revoke(lease)
-
-
-@dataclass
 class Report:
     """What the journal and the status file say."""
 
@@ -87,7 +47,7 @@ class Report:
     last: dict[str, Any] | None = None
     shown: dict[str, Any] = field(default_factory=dict)
 
-    def tell(self, verdict: Verdict, memory: Memory, *, locked: bool, prepared: bool) -> None:
+    def tell(self, verdict: Verdict, memory: Memory, *, prepared: bool) -> None:
         """Say what has changed: in the journal once, in the file at least every few seconds."""
         if verdict.reason != self.reason:
             self.reason, self.since = verdict.reason, moment()
@@ -95,7 +55,6 @@ class Report:
         sight = memory.sight
         status = {
             "witness": self.name,
-            "acts": locked,
             "ready": prepared,
             "reason": self.reason,
             "since": self.since,
@@ -135,11 +94,6 @@ class Witness:
     interval: float
     hold_off: int
     memory: Memory = field(default_factory=Memory)
-    lock: Lock = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Begin without the lock."""
-        self.lock = Lock(self.name, self.etcd)
 
     def look(self) -> Look:
         """Ask etcd and all members at the same time."""
@@ -158,14 +112,10 @@ class Witness:
         if look.view is not None:
             self.agent.avoid(relieved(look.view))
         note = {"witness": self.name, "at": moment()}
-        self.memory, verdict = decide(self.memory, look, self.limits, held_lock=self.lock.held, note=note)
-        prepared = ready(self.memory, look, self.limits, held_lock=self.lock.held)
-        self.report.tell(verdict, self.memory, locked=bool(self.lock.held), prepared=prepared)
+        self.memory, verdict = decide(self.memory, look, self.limits, note)
+        self.report.tell(verdict, self.memory, prepared=ready(self.memory, look, self.limits))
         if verdict.relief is not None:
             self.report.note(verdict.relief, self.act(verdict.relief))
-        elif look.view is not None:
-            with contextlib.suppress(EtcdError):
-                self.lock.keep(look.view, wanted=self.memory.sight is not None)
 
     def act(self, relief: Relief) -> str:
         """Ask etcd for the transaction; return how it ended."""
@@ -185,7 +135,7 @@ class Witness:
         return failure
 
     def run(self, stopped: Callable[[], bool]) -> None:
-        """Look until told to stop; then leave the lock to others."""
+        """Look until told to stop."""
         started = False
         while not stopped():
             begun = time.monotonic()
@@ -193,6 +143,4 @@ class Witness:
             notify("WATCHDOG=1" if started else "READY=1")
             started = True
             time.sleep(max(begun + self.interval - time.monotonic(), 0))
-        with contextlib.suppress(EtcdError):
-            self.lock.leave()
         self.agent.leave()
