@@ -25,11 +25,11 @@ options:
     description: Users besides C(root).
     suboptions:
       name: {type: str, required: true, description: Name of the user and of its role.}
-      password: {type: str, description: Its password; required unless it is absent.}
+      password: {type: str, required: true, description: Its password.}
       prefix: {type: str, description: Keys with this prefix are the user's.}
       writes: {type: list, elements: str, default: [], description: Single keys that it may read and write.}
       reads: {type: list, elements: str, default: [], description: Single keys that it may read.}
-      state: {type: str, choices: [present, absent], default: present, description: Whether there is the user.}
+  exclusive: {type: bool, default: false, description: Whether users and roles that are not listed are removed.}
 author: ansible-sre-stack authors
 """
 
@@ -51,6 +51,11 @@ actions:
   type: list
   elements: str
   returned: always
+others:
+  description: Users and roles that are not listed and were not removed, by name.
+  type: list
+  elements: str
+  returned: success
 """
 
 import base64
@@ -117,8 +122,8 @@ class Auth:
         if not self.check_mode:
             self.gateway.call(path, **body)
 
-    def ensure(self, root_password: str, users: list[dict[str, Any]]) -> None:
-        """Make ``root`` and ``users`` be as wanted, then switch authentication on."""
+    def ensure(self, root_password: str, users: list[dict[str, Any]], *, exclusive: bool) -> list[str]:
+        """Make ``root`` and ``users`` be as wanted, switch authentication on, and return the others there are."""
         try:
             self.gateway.token = self.gateway.log_in("root", root_password)
             enabled = True
@@ -131,13 +136,14 @@ class Auth:
         known_roles = self.gateway.call("auth/role/list").get("roles", [])
         self.user("root", root_password, "root", known_users, enabled=enabled)
         for user in users:
-            if user.get("state") == "absent":
-                self.remove(user["name"], known_users, known_roles)
-            else:
-                self.role(user["name"], permissions(user), known_roles)
-                self.user(user["name"], user["password"], user["name"], known_users, enabled=enabled)
+            self.role(user["name"], permissions(user), known_roles)
+            self.user(user["name"], user["password"], user["name"], known_users, enabled=enabled)
+        others = sorted({*known_users, *known_roles} - {"root", *(user["name"] for user in users)})
+        while exclusive and others:
+            self.remove(others.pop(), known_users, known_roles)
         if not enabled:
             self.act("switch authentication on", "auth/enable")
+        return others
 
     def remove(self, name: str, known_users: list[str], known_roles: list[str]) -> None:
         """Make there be no user and no role ``name``."""
@@ -206,27 +212,27 @@ def main() -> None:
                 "default": [],
                 "options": {
                     "name": {"type": "str", "required": True},
-                    "password": {"type": "str", "no_log": True},
+                    "password": {"type": "str", "required": True, "no_log": True},
                     "prefix": {"type": "str"},
                     "writes": {"type": "list", "elements": "str", "default": []},
                     "reads": {"type": "list", "elements": "str", "default": []},
-                    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
                 },
-                "required_if": [("state", "present", ["password"])],
             },
+            "exclusive": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
     params = module.params
     actions: list[str] = []
+    others: list[str] = []
     try:
         gateway = Gateway(Api(params["endpoint"], params, timeout=TIMEOUT_SECONDS))
         auth = Auth(gateway, check_mode=module.check_mode)
         actions = auth.actions
-        auth.ensure(params["root_password"], params["users"])
+        others = auth.ensure(params["root_password"], params["users"], exclusive=params["exclusive"])
     except ApiError as error:
         module.fail_json(msg=f"etcd_auth: {error}", actions=actions)
-    module.exit_json(changed=bool(actions), actions=actions)
+    module.exit_json(changed=bool(actions), actions=actions, others=others)
 
 
 if __name__ == "__main__":

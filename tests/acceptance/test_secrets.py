@@ -1,13 +1,15 @@
-"""No secret of the site can be read where it has no business to be."""
+"""No secret of the site can be read where it has no business to be, and a new one is taken up while people vote."""
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.acceptance import lab
+from tests.acceptance import lab, load
 
 SEARCH = ["grep", "--recursive", "--files-with-matches", "--no-messages", "--fixed-strings", "--devices=skip"]
 
@@ -82,3 +84,35 @@ def test_no_process_shows_a_secret(host: str, canary: str) -> None:
     found = lab.run(host, "sh", "-c", search, user="nobody", stdin=patterns).stdout
     assert canary in found
     assert [secret for secret in secrets() if secret in found] == []
+
+
+def etcd_users() -> list[str]:
+    """Return the names of etcd's users."""
+    command = "export ETCDCTL_API=3 ETCDCTL_USER=root:$(cat); cd /etc/ssl/site; "
+    command += "etcdctl --endpoints=https://127.0.0.1:2379 --cacert=ca.crt --cert=host.crt --key=host.key user list"
+    root = (lab.DIRECTORY / "secrets" / "etcd_root_password").read_text()
+    return lab.run(lab.group("etcd")[0], "sh", "-euc", command, stdin=root).stdout.split()
+
+
+@pytest.fixture
+def new_passwords(tmp_path: Path) -> Iterator[str]:
+    """Return a file of other passwords for etcd's users; the site has its own ones again afterwards."""
+    names = ("patroni_etcd_password", "patroni_witness_etcd_password")
+    file = tmp_path / "secrets.json"
+    file.write_text(json.dumps({name: uuid.uuid4().hex for name in names}))
+    yield str(file)
+    assert lab.playbook("site.yml").returncode == 0
+
+
+@pytest.mark.usefixtures("whole_cluster")
+def test_new_passwords_for_etcd_cost_no_vote(new_passwords: str) -> None:
+    """The old ones are good until Patroni and the witnesses know the new ones, and gone afterwards."""
+    before = etcd_users()
+    with load.votes() as votes:
+        run = lab.playbook("site.yml", "-e", f"@{new_passwords}")
+    assert run.returncode == 0, run.stdout
+    assert votes.failed() == []
+    # Longer than any pause of an unchanged run, and shorter than any failover.
+    assert votes.longest_silence() < 2
+    assert set(before) & set(etcd_users()) == {"root"}
+    assert len(etcd_users()) == len(before)

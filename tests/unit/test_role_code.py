@@ -90,12 +90,17 @@ USERS: list[dict[str, Any]] = [{"name": "patroni", "password": "p" * 16, "prefix
 
 
 def ensure(
-    etcd: Etcd, *, root: str = "r" * 16, users: list[dict[str, Any]] = USERS, check_mode: bool = False
+    etcd: Etcd,
+    *,
+    root: str = "r" * 16,
+    users: list[dict[str, Any]] = USERS,
+    check_mode: bool = False,
+    exclusive: bool = False,
 ) -> list[str]:
     """Run the module's core once and return what it did."""
     etcd.token = ""
     auth = etcd_auth.Auth(etcd, check_mode=check_mode)
-    auth.ensure(root, users)
+    auth.ensure(root, users, exclusive=exclusive)
     actions: list[str] = auth.actions
     return actions
 
@@ -151,14 +156,17 @@ def test_etcd_gives_single_keys() -> None:
     assert ensure(etcd, users=[user | {"writes": []}]) == ["revoke a permission of role witness"]
 
 
-def test_etcd_removes_an_absent_user() -> None:
-    """User and role go; a second run, and a cluster that never had them, have nothing to do."""
+def test_etcd_removes_other_users_when_it_is_told_to() -> None:
+    """User and role go, but for root; until then they can log in beside the listed ones."""
     etcd = Etcd()
     ensure(etcd)
-    absent = [{"name": "patroni", "state": "absent"}]
-    assert ensure(etcd, users=absent) == ["delete user patroni", "delete role patroni"]
-    assert ensure(etcd, users=absent) == []
-    assert not etcd.roles
+    new = [{"name": "patroni-2", "password": "q" * 16, "prefix": "/service/"}]
+    ensure(etcd, users=new)
+    assert {"patroni", "patroni-2"} < etcd.passwords.keys()
+    assert ensure(etcd, users=new, exclusive=True) == ["delete user patroni", "delete role patroni"]
+    assert ensure(etcd, users=new, exclusive=True) == []
+    assert etcd.passwords.keys() == {"root", "patroni-2"}
+    assert etcd.roles.keys() == {"patroni-2"}
 
 
 def test_etcd_wrong_root_password_is_an_error() -> None:
