@@ -173,6 +173,40 @@ REFUSALS: dict[str, tuple[Change, tuple[str, ...]]] = {
         lambda tree: tree["all"]["children"]["witness"]["hosts"].update({"postgres-1": None}),
         ("patroni_witness: ", "patroni_witness_members names postgres-1", "no database"),
     ),
+    "secrets without a value": (
+        set_variables(**dict.fromkeys(SECRETS)),
+        (*SECRETS, "no value", "secrets.yml"),
+    ),
+    "names that no certificate can have": (
+        set_variables(
+            site_names=[
+                "polls.example.org",
+                "https://polls.example.org",
+                "*.example.org",
+                "polls.example.org:443",
+                "jürgen.example.org",
+                "Polls.example.org",
+                "192.0.2.1",
+            ]
+        ),
+        (
+            "site_names has https://polls.example.org, *.example.org, polls.example.org:443, jürgen.example.org, "
+            "Polls.example.org, 192.0.2.1;",
+            "a list of DNS names in small letters, IDN as xn--...",
+        ),
+    ),
+    "one name that is no list": (
+        set_variables(site_names="polls.example.org"),
+        ("site_names has polls.example.org;", "a list of DNS names"),
+    ),
+    "operators that are no addresses": (
+        set_variables(site_operators=["192.0.2.1", "office.example.org"]),
+        ("site_operators has office.example.org;", "addresses or networks"),
+    ),
+    "trusted proxies that are no addresses": (
+        set_variables(nginx_trusted_proxies=["1.2.3.4.5"]),
+        ("nginx: ", "nginx_trusted_proxies is 1.2.3.4.5", "addresses or networks"),
+    ),
     "unknown source of packages": (
         set_variables(elastic_packages_source="tarball"),
         ("elastic_packages: ", "elastic_packages_source", "auto, elastic, assembled"),
@@ -267,6 +301,29 @@ def test_wrong_input_is_refused_before_any_host_is_touched(runs: dict[str, Futur
     for part in CASES[case][2]:
         assert part in line, run.output
     assert "argument_spec_data" not in run.output, "the whole specification drowns the line"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"main": "main.example.org", "monitoring": "2001:db8::12", "postgres-1": "127.0.0.1", "postgres-2": "192.0.2.12/24"},
+        {"main": None, "monitoring": "{{ ansible_host }}", "postgres-1": "192.0.2.99", "postgres-2": "192.0.2.99"},
+    ],
+)
+def test_every_wrong_address_is_refused(tmp_path: Path, wrong: dict[str, str | None]) -> None:
+    """A host's address is an IPv4 address, its own, and one that the others can reach."""
+
+    def change(tree: Inventory) -> None:
+        for host, value in wrong.items():
+            tree["all"]["hosts"][host]["host_address"] = value
+
+    run = Scratch(tmp_path).run("preflight.yml", change=change)
+    assert not run.touched
+    for host, value in wrong.items():
+        # Without ansible_host, Ansible takes the host's name.
+        said = {None: "", "{{ ansible_host }}": host}.get(value, value)
+        line = f"host_address of {host} is '{said}'; give an IPv4 address that the other hosts reach, each host its own"
+        assert any(line in error for error in run.errors), run.output
 
 
 def test_right_input_reaches_the_hosts(tmp_path: Path) -> None:
