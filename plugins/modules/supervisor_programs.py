@@ -53,7 +53,7 @@ import xmlrpc.client
 from collections.abc import Iterable
 from typing import Any
 from urllib.error import URLError
-from urllib.request import Request, urlopen
+from urllib.request import ProxyHandler, Request, build_opener
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -120,9 +120,10 @@ def act(server: xmlrpc.client.ServerProxy, verb: str, name: str) -> None:
 def wait(url: str, headers: dict[str, str], timeout: float) -> None:
     """Return when the URL answers 200; raise with the last reason when it does not in time."""
     deadline = time.monotonic() + timeout
+    opener = build_opener(ProxyHandler({}))
     while True:
         try:
-            with urlopen(Request(url, headers=headers), timeout=5) as answer:  # noqa: S310 - the role's own URL
+            with opener.open(Request(url, headers=headers), timeout=5) as answer:  # noqa: S310 - the role's own URL
                 if answer.status == http.HTTPStatus.OK:
                     return
                 reason = f"HTTP {answer.status}"

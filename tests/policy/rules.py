@@ -251,6 +251,44 @@ def nothing_forbidden(repository: Repository) -> Iterator[str]:
                         yield f"{repository.name(path)}:{number}: '{found[0]}' {why}"
 
 
+def walk(tasks: Any, delegate: Any = None, become: Any = None) -> Iterator[tuple[dict[str, Any], Any, Any]]:
+    """Return tasks, those in blocks too, each with the host it is delegated to and the variable ansible_become."""
+    for task in tasks or []:
+        host = task.get("delegate_to", delegate)
+        variable = (task.get("vars") or {}).get("ansible_become", become)
+        yield task, host, variable
+        for part in ("block", "rescue", "always"):
+            yield from walk(task.get(part), host, variable)
+
+
+@rule
+def control_node_tasks_become_nobody(repository: Repository) -> Iterator[str]:
+    """A task on the control node is the person's own: by a variable, because an inventory's would beat the keyword."""
+    for path in [*repository.task_files, *repository.playbooks]:
+        for entry in repository.load(path) or []:
+            own = entry.get("hosts") == "localhost" or (entry.get("vars") or {}).get("ansible_connection") == "local"
+            play = [entry | {"block": entry.get("tasks")} | ({"delegate_to": "localhost"} if own else {})]
+            for task, host, variable in walk(play if "hosts" in entry else [entry]):
+                if host == "localhost" and variable is not False:
+                    yield f"{repository.name(path)}: {task.get('name')}: lacks vars: {{ansible_become: false}}"
+
+
+@rule
+def own_calls_use_no_proxy(repository: Repository) -> Iterator[str]:
+    """Only packages are fetched through a proxy, never what the site's hosts say to each other."""
+    packages = repository.root / "roles" / "elastic_packages"
+    for path in [*repository.task_files, *repository.playbooks]:
+        for entry in (repository.load(path) or []) if not path.is_relative_to(packages) else []:
+            for task, _, _ in walk([entry | {"block": entry.get("tasks") or entry.get("block")}]):
+                if (task.get("ansible.builtin.uri") or {"use_proxy": False}).get("use_proxy") is not False:
+                    yield f"{repository.name(path)}: {task.get('name')}: lacks use_proxy: false"
+    for pattern in ("roles/*/**/*", "playbooks/**/*", "plugins/**/*"):
+        for path in repository.under(pattern):
+            text = "" if path.is_relative_to(packages) else repository.texts.get(path, "")
+            if path.suffix != ".md" and (found := re.search(r"\burlopen\(|\bcurl\b(?=.*http)(?!.*--noproxy)", text)):
+                yield f"{repository.name(path)}: '{found[0]}' would use a proxy of the environment"
+
+
 @rule
 def templates_say_who_manages_them(repository: Repository) -> Iterator[str]:
     """A file on a target says that Ansible wrote it, where its format knows comments."""
@@ -274,6 +312,20 @@ def group_vars_name_options(repository: Repository) -> Iterator[str]:
         for name in repository.load(path) or {}:
             if name not in options[path.stem] and not name.startswith("site_"):
                 yield f"{repository.name(path)}: {name} is no option of role {path.stem}"
+
+
+@rule
+def supported_ansible_is_the_tested_one(repository: Repository) -> Iterator[str]:
+    """What the collection and the front page promise is the version of ansible-core that the tests run with."""
+    tested = re.search(
+        r"^ansible-core==(\d+\.\d+)", repository.texts[repository.root / "requirements" / "dev.txt"], re.MULTILINE
+    )
+    for name, text in (
+        ("meta/runtime.yml", f'requires_ansible: ">={tested and tested[1]}.0"'),
+        ("README.md", f"ansible-core {tested and tested[1]} or newer"),
+    ):
+        if text not in repository.texts.get(repository.root / name, ""):
+            yield f"{name}: does not say {text}"
 
 
 @functools.cache

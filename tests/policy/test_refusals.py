@@ -190,7 +190,7 @@ REFUSALS: dict[str, tuple[Change, tuple[str, ...]]] = {
             ]
         ),
         (
-            "site_names has https://polls.example.org, *.example.org, polls.example.org:443, jürgen.example.org, "
+            "site_names has https://polls.example.org, *.example.org, polls.example.org:443, jürgen.example.org, ",
             "Polls.example.org, 192.0.2.1;",
             "a list of DNS names in small letters, IDN as xn--...",
         ),
@@ -306,7 +306,12 @@ def test_wrong_input_is_refused_before_any_host_is_touched(runs: dict[str, Futur
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"main": "main.example.org", "monitoring": "2001:db8::12", "postgres-1": "127.0.0.1", "postgres-2": "192.0.2.12/24"},
+        {
+            "main": "main.example.org",
+            "monitoring": "2001:db8::12",
+            "postgres-1": "127.0.0.1",
+            "postgres-2": "192.0.2.12/24",
+        },
         {"main": None, "monitoring": "{{ ansible_host }}", "postgres-1": "192.0.2.99", "postgres-2": "192.0.2.99"},
     ],
 )

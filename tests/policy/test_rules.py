@@ -105,6 +105,8 @@ argument_specs:
 
 [web](roles/web/README.md), [limits](roles/web/README.md#limits), [site](https://example.org/x)
 
+Needs ansible-core 2.19 or newer.
+
 Type `make test` or
 
     make lint
@@ -116,7 +118,8 @@ Type `make test` or
     ".github/workflows/ci.yml": "---\njobs: {test: {steps: [{run: make test}]}}\n",
     "molecule/default/molecule.yml": "---\nscenario: {test_sequence: [create, converge, verify]}\n",
     "molecule/default/verify.yml": "---\n- name: Verify\n  hosts: all\n",
-    "requirements/dev.txt": "ansible==1 --hash=sha256:00\n",
+    "requirements/dev.txt": "ansible==1 --hash=sha256:00\nansible-core==2.19.1 --hash=sha256:00\n",
+    "meta/runtime.yml": '---\nrequires_ansible: ">=2.19.0"\n',
 }
 
 # Rule, file to spoil, text in it (None: the file as a whole), what takes its place (None: nothing at all)
@@ -157,9 +160,15 @@ SPOILED: list[tuple[str, str, str | None, str | None]] = [
     ("nothing_forbidden", TEMPLATE, "listen", "sslmode = require\nlisten"),
     ("nothing_forbidden", TEMPLATE, "listen", "curl -sS -k https://a\nlisten"),
     ("nothing_forbidden", "playbooks/status.yml", "debug:", "uri:\n        validate_certs: false"),
+    ("control_node_tasks_become_nobody", CONFIG, "notify: Reload web", "delegate_to: localhost\n      become: false"),
+    ("control_node_tasks_become_nobody", "playbooks/status.yml", "hosts: all", "hosts: localhost"),
+    ("own_calls_use_no_proxy", CONFIG, "ansible.builtin.template:", "ansible.builtin.uri:"),
+    ("own_calls_use_no_proxy", TEMPLATE, "listen", "curl -sS https://a\nlisten"),
     ("templates_say_who_manages_them", TEMPLATE, "{{ ansible_managed | comment }}\n", ""),
     ("group_vars_name_options", "group_vars/all/web.yml", "web_port", "web_prot"),
     ("group_vars_name_options", "group_vars/all/wbe.yml", None, "---\nsite_a: 1\n"),
+    ("supported_ansible_is_the_tested_one", "meta/runtime.yml", "2.19", "2.17"),
+    ("supported_ansible_is_the_tested_one", "README.md", "2.19", "2.17"),
     ("collections_are_the_bundled_ones", "requirements.yml", "@posix@", "0.0.1"),
     ("collections_are_the_bundled_ones", CONFIG, "ansible.builtin.template", "community.general.xml"),
     ("no_private_key", "docs/notes.md", None, KEY),

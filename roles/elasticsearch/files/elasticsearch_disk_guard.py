@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote
-from urllib.request import Request, urlopen
+from urllib.request import HTTPSHandler, ProxyHandler, Request, build_opener
 
 TIMEOUT_SECONDS = 15
 # Writes are taken again only when use is this far below the stop mark, so that the block does not come and go.
@@ -48,8 +48,9 @@ class Client:
     def __init__(self, url: str, user: str, password: str, certs: Path) -> None:
         """Use ca.crt, host.crt and host.key in ``certs``."""
         self.url = url
-        self.context = ssl.create_default_context(cafile=str(certs / "ca.crt"))
-        self.context.load_cert_chain(certs / "host.crt", certs / "host.key")
+        context = ssl.create_default_context(cafile=str(certs / "ca.crt"))
+        context.load_cert_chain(certs / "host.crt", certs / "host.key")
+        self.opener = build_opener(ProxyHandler({}), HTTPSHandler(context=context))
         login = f"{user}:{password}"
         self.authorization = "Basic " + base64.b64encode(login.encode()).decode()
 
@@ -59,7 +60,7 @@ class Client:
         headers = {"Authorization": self.authorization, "Content-Type": "application/json"}
         request = Request(self.url + path, data=data, headers=headers, method=method)  # noqa: S310 - see main()
         try:
-            with urlopen(request, timeout=TIMEOUT_SECONDS, context=self.context) as answer:  # noqa: S310
+            with self.opener.open(request, timeout=TIMEOUT_SECONDS) as answer:
                 return json.load(answer)
         except HTTPError as error:
             text = error.read().decode(errors="replace")[:300]
