@@ -1,9 +1,12 @@
 # Each target says what it is for in the comment after ##; `make` alone prints them.
 LAB ?= lab
 export LAB
-VENV := $(CURDIR)/.venv
+# Relative: the path of the checkout may have spaces in it.
+VENV := .venv
 # The virtual environment is used by every target without being activated.
-export PATH := $(VENV)/bin:$(PATH)
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+# Ansible demands UTF-8.
+export LC_ALL := C.UTF-8
 STAMP := $(VENV)/.installed
 # Plain lines, not wrapped into a frame.
 export MOLECULE_COMMAND_BORDERS ?= false
@@ -26,7 +29,7 @@ prerequisites: ## Install what this machine lacks and start Docker (Debian, root
 	@scripts/prerequisites
 
 venv: $(STAMP) ## Make the Python environment with Ansible and the test tools in .venv
-	@echo "Python environment: $(VENV) (to use it in this shell: . .venv/bin/activate)"
+	@echo "Python environment: $(CURDIR)/$(VENV) (to use it in this shell: . .venv/bin/activate)"
 
 $(STAMP): requirements/dev.txt requirements/uv.txt
 	@echo "Making the Python environment in .venv (about half a minute)"
