@@ -32,7 +32,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                     )
         payload = pack([self.rendered(entry, task_vars or {}) for entry in arguments["files"]])
         result: dict[str, Any] = self._execute_module(
-            module_name="sre.stack.deploy", module_args={"units": units, "payload": payload}, task_vars=task_vars
+            module_name="sre.stack.deploy",
+            module_args={"units": units, "ports": arguments["ports"], "payload": payload},
+            task_vars=task_vars,
         )
         return result
 

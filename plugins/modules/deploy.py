@@ -55,6 +55,13 @@ options:
     elements: str
     default: []
     description: systemd units that are enabled and run, in this order.
+  ports:
+    type: list
+    elements: int
+    default: []
+    description:
+      - TCP ports that the units listen on. Before one is started, restarted or reloaded, the task stops where another
+        process has such a port, and says which.
   payload: {type: str, description: What the action plugin hands to the host; not for tasks.}
 author: ansible-sre-stack authors
 """
@@ -85,7 +92,7 @@ import pwd
 import shlex
 import stat
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -117,12 +124,17 @@ ARGUMENTS: dict[str, Any] = {
         "mutually_exclusive": [["template", "content", "source", "copy_of", "link_to", "state"]],
     },
     "units": {"type": "list", "elements": "str", "default": []},
+    "ports": {"type": "list", "elements": "int", "default": []},
     # Files travel packed and unlogged: the host's journal would keep every content, secret or not.
     "payload": {"type": "str", "no_log": True},
 }
 
 # Where roles put files of units.
 UNITS = "/etc/systemd/system"
+
+# The kernel's list of processes and sockets, and its word for a socket that listens.
+PROC = Path("/proc")
+LISTENING = "0A"
 
 PROPERTIES = (
     "LoadState",
@@ -403,7 +415,7 @@ class Unit:
         )
         return changed if reloaded else self.started
 
-    def run(self, entries: list[Entry], changed: set[str]) -> list[str]:
+    def run(self, entries: list[Entry], changed: set[str], ports: Sequence[int] = ()) -> list[str]:
         """Enable the unit and have it run on its files; return what was done, or would be in check mode."""
         actions = []
         if self.state["UnitFileState"] in {"disabled", ""}:
@@ -414,6 +426,13 @@ class Unit:
             actions.append("restart")
         elif self.outdated(entries, changed, "reload", self.loaded):
             actions.append("reload")
+        for port, pid in listeners(ports) if actions else ():
+            cgroups = process(pid).replace("\n", "/").split("/")
+            if self.name not in cgroups:
+                raise DeployError(
+                    f"{self.name} listens on port {port}, which {process(pid, 'comm')} of {cgroups[-1]} (process {pid})"
+                    " has; stop that, or give one of the two another port"
+                )
         if self.module.check_mode:
             return [f"{action} {self.name}" for action in actions]
         # systemd does not see by itself that a folder of drop-in files is new.
@@ -437,6 +456,26 @@ class Unit:
         return any(entry["path"] in changed or written(entry) > since for entry in mine)
 
 
+def process(pid: str, name: str = "cgroup") -> str:
+    """Return what the kernel says about a process."""
+    return (PROC / pid / name).read_text().strip()
+
+
+def listeners(ports: Sequence[int]) -> Iterator[tuple[int, str]]:
+    """Return which of these TCP ports somebody listens on, each with the process that does."""
+    sockets = {}
+    for name in ("tcp", "tcp6"):
+        with contextlib.suppress(FileNotFoundError):
+            for line in (PROC / "net" / name).read_text().splitlines()[1:]:
+                _, local, _, state, *_, inode = line.split()[:10]
+                if state == LISTENING and (port := int(local.rpartition(":")[2], 16)) in ports:
+                    sockets[f"socket:[{inode}]"] = port
+    for link in PROC.glob("[0-9]*/fd/*") if sockets else ():
+        with contextlib.suppress(OSError):
+            if (target := str(link.readlink())) in sockets:
+                yield sockets[target], link.parts[-3]
+
+
 def written(entry: Entry) -> float:
     """Return when a file was written, as seconds since the epoch; of one that is gone, when its folder last changed."""
     path = Path(entry["path"])
@@ -455,7 +494,7 @@ def main() -> None:
         files.run()
         actions += files.actions
         for name in module.params["units"]:
-            actions += Unit(module, name).run(files.entries, files.changed)
+            actions += Unit(module, name).run(files.entries, files.changed, module.params["ports"])
     except DeployError as error:
         module.fail_json(msg=str(error), actions=actions, changed=bool(actions))
     module.exit_json(changed=bool(actions), actions=actions, diff=files.diff)

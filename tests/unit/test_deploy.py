@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import grp
 import os
+import socket
 import stat
 import time
 from datetime import UTC, datetime
@@ -266,6 +267,20 @@ def test_a_unit_that_does_not_start_is_explained(module: Module, monkeypatch: py
     monkeypatch.setattr(module, "run_command", lambda command: answers[command[0]])
     with pytest.raises(deploy.DeployError, match=r"Job for a.service failed. a.service said: bind\(\) to 0.0.0.0:80"):
         deploy.Unit(module, "a.service")
+
+
+def test_a_taken_port_is_named_with_who_has_it(module: Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the unit is touched, unless it has the port itself."""
+    module.shown = shown(NOW, ActiveState="inactive")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        unit = deploy.Unit(module, "a.service")
+        said = rf"^a.service listens on port {port}, which .* \(process {os.getpid()}\) has"
+        with pytest.raises(deploy.DeployError, match=said):
+            unit.run([], set(), [port])
+        assert {command[1] for command in module.ran} == {"show"}
+        monkeypatch.setattr(deploy, "process", lambda _: "1:cpu:/\n0::/system.slice/a.service")
+        assert unit.run([], set(), [port]) == ["start a.service"]
 
 
 def test_files_travel_packed() -> None:
