@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,12 @@ TAG = "managed-by-ansible"
 def text(value: object) -> str:
     """Return ``value`` as JSON, as Kibana keeps objects within objects; the same value is always the same text."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def readable(spec: Json) -> str:
+    """Return a specification as Kibana's editor shows it: indented, but for lists of numbers, such as an outline."""
+    lines = json.dumps(spec, indent=2, ensure_ascii=False)
+    return re.sub(r"\[[-\d.,\s\[\]]+\]", lambda numbers: re.sub(r"\s+", "", numbers[0]), lines)
 
 
 def saved_object(kind: str, identifier: str, attributes: Json, references: list[Json]) -> Json:
@@ -51,7 +58,7 @@ def data_view(pattern: str) -> Json:
 
 def visualization(dashboard: Json, panel: Json) -> Json:
     """Return a panel as a visualization."""
-    state = {"title": panel["title"], "type": "vega", "aggs": [], "params": {"spec": text(panel["spec"])}}
+    state = {"title": panel["title"], "type": "vega", "aggs": [], "params": {"spec": readable(panel["spec"])}}
     attributes = {
         "title": f"{dashboard['title']}: {panel['title']}",
         "description": panel["description"],

@@ -9,7 +9,7 @@ DOCUMENTATION = r"""
 module: kibana_saved_objects
 short_description: Wait for Kibana and keep saved objects in it
 description:
-  - Waits until Kibana says that it is available, then imports the objects, unless they are all there and the first of
+  - Waits until Kibana serves, whole or degraded, then imports the objects, unless they are all there and the first of
     them, a tag, has the same description. That holds a checksum of them all, so that Kibana itself remembers what it
     was given.
 options:
@@ -21,7 +21,7 @@ options:
     elements: dict
     required: true
     description: Saved objects as Kibana exports them, the tag first.
-  timeout: {type: int, default: 300, description: "How long Kibana may take until it is available, in seconds."}
+  timeout: {type: int, default: 300, description: "How long Kibana may take until it serves, in seconds."}
 author: ansible-sre-stack authors
 """
 
@@ -50,6 +50,8 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.sre.stack.plugins.module_utils.https_api import CA_OPTIONS, Api, ApiError, basic
 
+# The levels at which Kibana serves everything; degraded, some task of its own is late.
+SERVING = {"available", "degraded"}
 POLL_SECONDS = 2.0
 # An import takes a while.
 TIMEOUT_SECONDS = 60
@@ -76,10 +78,10 @@ class Kibana:
         self.api = api
 
     def wait(self, timeout: float) -> None:
-        """Wait until Kibana is available.
+        """Wait until Kibana serves.
 
         Raises:
-            ApiError: it is not within ``timeout`` seconds, or it refuses the password.
+            ApiError: it does not within ``timeout`` seconds.
         """
         deadline = time.monotonic() + timeout
         while True:
@@ -88,10 +90,8 @@ class Kibana:
             except (KeyError, TypeError):
                 state = "it has not said its status yet"
             except ApiError as error:
-                if error.status == HTTPStatus.UNAUTHORIZED:
-                    raise ApiError("Kibana refuses the password of user elastic.") from error
                 state = str(error)
-            if state == "available":
+            if state in SERVING:
                 return
             if time.monotonic() >= deadline:
                 raise ApiError(f"Kibana is not available after {timeout:.0f} s: {state}")
@@ -158,7 +158,10 @@ def main() -> None:
         if reason and not module.check_mode:
             kibana.load(params["objects"])
     except ApiError as error:
-        module.fail_json(msg=f"kibana_saved_objects: {error}", reason=reason)
+        # While Kibana starts this is not seen: it tells its status to anybody.
+        refused = error.status == HTTPStatus.UNAUTHORIZED
+        why = "Kibana refuses the password of user elastic" if refused else error
+        module.fail_json(msg=f"kibana_saved_objects: {why}", reason=reason)
     module.exit_json(changed=bool(reason), reason=reason)
 
 

@@ -67,19 +67,20 @@ class Keystore:
         """Run the tool and return its output; ends the module where the tool fails."""
         user = self.module.params["user"]
         become = ["runuser", "-u", user, "--"] if user else []
-        _, output, _ = self.module.run_command(
-            [*become, self.module.params["program"], *arguments],
-            data=value,
-            check_rc=True,
-            environ_update={"KBN_PATH_CONF": str(self.file.parent)},
-        )
+        command = [*become, self.module.params["program"], *arguments]
+        environment = {"KBN_PATH_CONF": str(self.file.parent)}
+        code, output, errors = self.module.run_command(command, data=value, environ_update=environment)
+        if code:
+            # Not its output: that may be the token.
+            self.module.fail_json(msg=f"kibana_service_token: {' '.join(command)}: exit code {code}: {errors.strip()}")
         return str(output)
 
     def read(self) -> str:
         """Return the token in the keystore, or nothing."""
         if not self.file.exists() or SETTING not in self.run("list").split():
             return ""
-        return self.run("show", SETTING).strip()
+        # Ahead of what it was asked for, the tool may print notices, such as one about OpenSSL's legacy providers.
+        return "".join(self.run("show", SETTING).split()[-1:])
 
     def write(self, token: str) -> None:
         """Put the token into the keystore, which is made where it is missing."""
