@@ -19,7 +19,7 @@ class DashboardError(Exception):
 
 
 def read_dashboard(path: str) -> Json:
-    """Return the dashboard at ``path`` with its panels' specifications, theme and files put in.
+    """Return the dashboard at ``path`` with its panels' specifications, theme, parts and files put in.
 
     A relative path begins at the repository, wherever the playbook was started.
 
@@ -32,16 +32,18 @@ def read_dashboard(path: str) -> Json:
     source = REPOSITORY / path
     try:
         dashboard: Json = yaml.safe_load(source.read_text("utf-8"))
-        theme = json.loads((source.parent / "theme.json").read_text("utf-8"))
-        panels = [read_panel(source.parent, panel, theme) for panel in dashboard["panels"]]
+        panels = [read_panel(source.parent, panel) for panel in dashboard["panels"]]
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise DashboardError(f"dashboard {path}: {error!r}") from error
     return {**dashboard, "panels": panels}
 
 
-def read_panel(folder: Path, panel: Json, theme: Json) -> Json:
+def read_panel(folder: Path, panel: Json) -> Json:
     """Return a panel of the dashboard's file with its specification read."""
-    spec = merge(theme, json.loads((folder / panel["spec"]).read_text("utf-8")))
+    theme, parts, own = (
+        json.loads((folder / name).read_text("utf-8")) for name in ("theme.json", "parts.json", panel["spec"])
+    )
+    spec = merge(theme, put_in(own, parts | own.pop("parts", {})))
     for data in data_sources(spec):
         # A file beside the specification is put into it: Kibana loads nothing from elsewhere.
         if isinstance(data.get("url"), str):
@@ -54,6 +56,23 @@ def read_panel(folder: Path, panel: Json, theme: Json) -> Json:
         "table": panel.get("table"),
         "spec": spec,
     }
+
+
+def put_in(node: Any, parts: Json) -> Any:  # noqa: ANN401 - JSON
+    """Return ``node`` with the parts that it names put in: an object lies over its part, a list joins the outer one."""
+    if isinstance(node, list):
+        filled = []
+        for item in node:
+            value = put_in(item, parts)
+            filled += value if isinstance(item, dict) and isinstance(value, list) else [value]
+        return filled
+    if not isinstance(node, dict):
+        return node
+    own = {key: put_in(value, parts) for key, value in node.items() if key != "part"}
+    if "part" not in node:
+        return own
+    part = put_in(parts[node["part"]], parts)
+    return merge(part, own) if own else part
 
 
 def merge(base: Json, over: Json) -> Json:
