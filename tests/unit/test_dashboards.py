@@ -9,6 +9,7 @@ import random
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -39,13 +40,13 @@ PLACES = [
 ]
 
 
-def events() -> list[Json]:
-    """Return an hour of a site: 400 requests, two gunicorns, a failover. The same at each call."""
+def events(hours: int = 1) -> list[Json]:
+    """Return some hours of a site: 400 requests, two gunicorns, a failover. The same at each call."""
     chance = random.Random(1)
     made: list[Json] = []
 
     def add(minute: float, dataset: str, host: str, **fields: Any) -> None:
-        time = fake_elasticsearch.iso(END - HOUR + minute * 60_000)
+        time = fake_elasticsearch.iso(END - hours * (HOUR - minute * 60_000))
         made.append({"@timestamp": time, "event.dataset": dataset, "host.name": host, **fields})
 
     for number in range(400):
@@ -86,9 +87,9 @@ def events() -> list[Json]:
     return made
 
 
-def panels(found: list[Json]) -> dict[str, Json]:
+def panels(found: list[Json], hours: int = 1) -> dict[str, Json]:
     """Return the panels by name, with the answers to their searches over ``found`` in them."""
-    asked = searches.dashboard_searches(DASHBOARD, searches.Range("now-1h", "now", NOW))
+    asked = searches.dashboard_searches(DASHBOARD, searches.Range(f"now-{hours}h", "now", NOW))
     answers = [fake_elasticsearch.search(search["body"], found) for search in asked]
     return {panel["name"]: panel for panel in page.answered(DASHBOARD, answers)}
 
@@ -113,6 +114,12 @@ def full() -> dict[str, Json]:
 def empty() -> dict[str, Json]:
     """Return the panels of an hour in which nothing happened."""
     return panels([])
+
+
+@pytest.fixture(scope="module")
+def days() -> dict[str, Json]:
+    """Return the panels of the same over four days."""
+    return panels(events(96), 96)
 
 
 # Times
@@ -321,6 +328,8 @@ def test_a_panel_without_events_says_so(empty: dict[str, Json], name: str) -> No
         assert found.count("\N{EN DASH}") == 3
     else:
         assert any(re.fullmatch(r"No .* in this time range", text) for text in found)
+        # A legend without an entry has no size, and without one Kibana draws no title.
+        assert name != "access-map" or "1 request" in found
     assert "NaN" not in " ".join(found)
 
 
@@ -346,12 +355,46 @@ def test_a_panel_shows_its_figures(full: dict[str, Json], name: str, wanted: set
     assert not {"NaN", "undefined", "null"} & set(" ".join(found).split())
 
 
+@pytest.mark.parametrize("version", [page.VEGA_LITE, "6.4"])
 @pytest.mark.parametrize("state", ["full", "empty"])
-def test_no_warnings(request: pytest.FixtureRequest, capfd: pytest.CaptureFixture[str], state: str) -> None:
-    """Kibana would show them on the panel."""
+def test_no_warnings(
+    request: pytest.FixtureRequest, capfd: pytest.CaptureFixture[str], state: str, version: str
+) -> None:
+    """Kibana, of which late versions have Vega-Lite 6, would show them on the panel."""
     for name, panel in request.getfixturevalue(state).items():
-        vl_convert.vegalite_to_vega(panel["spec"], vl_version=page.VEGA_LITE, show_warnings=True)
+        vl_convert.vegalite_to_vega(panel["spec"], vl_version=version, show_warnings=True)
         assert capfd.readouterr() == ("", ""), name
+
+
+def test_days_have_dates(days: dict[str, Json]) -> None:
+    """Beyond a day and a half, an hour of the day alone says little."""
+    found = texts(picture(days["gunicorn-requests"]))
+    assert {"Nov 21", "Nov 21 12:00", "Nov 22"} <= set(found)
+    assert "12:00" not in found
+
+
+def test_counts_are_whole(full: dict[str, Json]) -> None:
+    """An axis of lines has no half lines."""
+    assert [text for text in texts(picture(full["database-errors"])) if re.fullmatch(r"[\d.]+", text)] == ["0", "1"]
+
+
+def line_ends(node: Json, x: float = 0) -> Iterator[tuple[str, float]]:
+    """Yield the texts in a scene that begin at their place, and where they end in Inter, which Kibana has."""
+    x += node.get("x", 0)
+    if node.get("text") and node.get("align") == "left":
+        yield node["text"], x + len(node["text"]) * node["fontSize"] * 0.49
+    for inner in node.get("items", []):
+        yield from line_ends(inner, x)
+
+
+@pytest.mark.parametrize("state", ["full", "days"])
+def test_titles_and_legends_are_whole_in_a_narrow_window(request: pytest.FixtureRequest, state: str) -> None:
+    """On a page of 1280 pixels, where Kibana makes a panel as wide as its columns."""
+    for name, panel in request.getfixturevalue(state).items():
+        width = panel["grid"]["w"] * 1264 // 48 - 10
+        scene = vl_convert.vegalite_to_scenegraph({**panel["spec"], "width": width}, vl_version=page.VEGA_LITE)
+        cut = [text for text, end in line_ends(scene["scenegraph"], scene["origin"][0]) if end > width]
+        assert not cut, name
 
 
 def test_errors_are_drawn(full: dict[str, Json]) -> None:
