@@ -165,105 +165,44 @@ def test_a_range_is_written_for_people() -> None:
 
 # Kibana's placeholders
 
-
-def resolve(url: Json) -> Json:
-    """Return the body of the search that Kibana would send for the last hour."""
-    body: Json = searches.resolve_search({"index": "x-*", **url}, searches.Range("now-1h", "now", NOW))["body"]
-    return body
+SEARCH: Json = {"%context%": True, "%timefield%": "t", "index": "x-*", "body": {}}
 
 
-LIMITS = {
-    "gte": "2026-11-23T11:00:00.000Z",
-    "lte": "2026-11-23T12:00:00.000Z",
-    "format": "strict_date_optional_time",
-}
+def resolve(**changed: Any) -> Json:
+    """Return the search that Kibana would send for the last hour."""
+    return searches.resolve_search({**SEARCH, **changed}, searches.Range("now-1h", "now", NOW))
 
 
-def test_time_field_alone() -> None:
-    """A time field without context is a range query."""
-    assert resolve({"%timefield%": "t", "body": {}}) == {"query": {"range": {"t": LIMITS}}}
-
-
-def test_time_field_and_context() -> None:
-    """With context, the range is one of the dashboard's conditions."""
-    wanted = {"bool": {"must": [{"range": {"t": LIMITS}}], "filter": [], "should": [], "must_not": []}}
-    assert resolve({"%timefield%": "t", "%context%": True}) == {"query": wanted}
-
-
-def test_context_alone() -> None:
-    """Without a time field everything is searched."""
-    wanted: Json = {"bool": {"must": [], "filter": [], "should": [], "must_not": []}}
-    assert resolve({"%context%": True, "body": {}}) == {"query": wanted}
-
-
-def test_no_context_leaves_the_body_alone() -> None:
-    """A body without placeholders is sent as it is."""
-    assert resolve({"body": {"size": 0}}) == {"size": 0}
-
-
-def test_query_of_its_own() -> None:
-    """In a query, the dashboard's conditions and the range stand where they are asked for."""
-    query = {
-        "bool": {
-            "must": ["%dashboard_context-must_clause%", {"range": {"t": {"%timefilter%": True, "boost": 2}}}],
-            "filter": ["%dashboard_context-filter_clause%"],
-            "must_not": ["%dashboard_context-must_not_clause%", {"term": {"a": 1}}],
-        }
+def test_a_search_is_by_context_and_time() -> None:
+    """The range is one of the dashboard's conditions, and its bounds in aggregations are milliseconds."""
+    aggs = {"a": {"x": [{"from": {"%timefilter%": "min"}, "to": {"%timefilter%": "max"}}]}}
+    limits = {
+        "gte": "2026-11-23T11:00:00.000Z",
+        "lte": "2026-11-23T12:00:00.000Z",
+        "format": "strict_date_optional_time",
     }
-    wanted: Json = {"must": [{"range": {"t": {"boost": 2, **LIMITS}}}], "filter": [], "must_not": [{"term": {"a": 1}}]}
-    assert resolve({"body": {"query": query}}) == {"query": {"bool": wanted}}
-
-
-def test_bounds_in_aggregations() -> None:
-    """Bounds are milliseconds; a shift moves them."""
-    node = {"min": {"%timefilter%": "min"}, "max": {"%timefilter%": "max", "shift": -1, "unit": "h"}}
-    found = resolve({"body": {"aggs": {"a": {"date_histogram": {"extended_bounds": node}}}}})
-    bounds = found["aggs"]["a"]["date_histogram"]["extended_bounds"]
-    assert bounds == {"min": END - HOUR, "max": END - HOUR}
-
-
-def test_a_shift_is_in_days_unless_it_says() -> None:
-    """The same default as Kibana's."""
-    aggs = {"a": {"b": {"%timefilter%": "max", "shift": 1}}}
-    assert resolve({"body": {"aggs": aggs}})["aggs"]["a"]["b"] == END + 24 * HOUR
+    query = {"bool": {"must": [{"range": {"t": limits}}], "filter": [], "should": [], "must_not": []}}
+    assert resolve(body={"size": 0, "aggs": aggs}) == {
+        "index": "x-*",
+        "body": {"size": 0, "aggs": {"a": {"x": [{"from": END - HOUR, "to": END}]}}, "query": query},
+    }
 
 
 @pytest.mark.parametrize(
-    ("interval", "wanted"),
+    ("changed", "message"),
     [
-        ({"%autointerval%": True}, {"calendar_interval": "1m"}),
-        ({"%autointerval%": 10}, {"fixed_interval": "5m"}),
-        ({"%autointerval%": 400}, {"fixed_interval": "10s"}),
-        ("1d", {"calendar_interval": "1d"}),
-        ("90s", {"fixed_interval": "90s"}),
+        ({"body": {"query": {}}}, "body be without a query"),
+        ({"%context%": False}, "%context% be true"),
+        ({"%type%": "emsfile"}, "a search has %context%, %timefield%, %type%, body, index; it must have %context%, "),
+        ({"body": {"aggs": {"%timefilter%": "middle"}}}, '%timefilter% is in .*; known are {"%timefilter%": "min"}'),
+        ({"body": {"aggs": {"%timefilter%": "min", "shift": 1}}}, "%timefilter% is in"),
+        ({"body": {"aggs": [{"interval": {"%autointerval%": True}}]}}, "%autointerval% is in"),
     ],
 )
-def test_intervals_of_histograms(interval: object, wanted: Json) -> None:
-    """Kibana renames an interval to what Elasticsearch has taken since 7.2."""
-    aggs = {"a": {"date_histogram": {"field": "t", "interval": interval}}}
-    assert resolve({"body": {"aggs": aggs}})["aggs"]["a"]["date_histogram"] == {"field": "t", **wanted}
-
-
-@pytest.mark.parametrize(
-    ("url", "message"),
-    [
-        ({"%context%": True, "body": {"query": {}}}, "Kibana refuses both"),
-        ({"%type%": "emsfile", "name": "World"}, "has name, which is not known"),
-        ({"%type%": "emsfile"}, "only elasticsearch"),
-        ({"%context_query%": True}, "not known here"),
-        ({"body": {"aggs": {"a": {"b": {"%timefilter%": "middle"}}}}}, "true, min or max"),
-        ({"body": {"aggs": {"a": {"b": {"%timefilter%": "min", "shift": "x"}}}}}, "must be a number"),
-        ({"body": {"aggs": {"a": {"b": {"%timefilter%": "min", "shift": 1, "unit": "y"}}}}}, "must be one of"),
-        (
-            {"body": {"aggs": {"a": {"date_histogram": {"interval": {"%autointerval%": "x"}}}}}},
-            "true or a number",
-        ),
-    ],
-)
-def test_what_kibana_refuses_is_refused(url: Json, message: str) -> None:
+def test_what_is_not_resolved_is_refused(changed: Json, message: str) -> None:
     """A mistake is found here, before anybody opens Kibana."""
     with pytest.raises(DashboardError, match=message):
-        resolve(url)
+        resolve(**changed)
 
 
 # Panels
