@@ -40,16 +40,15 @@ def read_dashboard(path: str) -> Json:
 
 def read_panel(folder: Path, panel: Json) -> Json:
     """Return a panel of the dashboard's file with its specification read."""
-    theme, parts, own = (
-        json.loads((folder / name).read_text("utf-8")) for name in ("theme.json", "parts.json", panel["spec"])
-    )
+    files = (folder / name for name in ("theme.yml", "parts.yml", panel["spec"]))
+    theme, parts, own = (yaml.safe_load(file.read_text("utf-8")) for file in files)
     spec = merge(theme, put_in(own, parts | own.pop("parts", {})))
     for data in data_sources(spec):
-        # A file beside the specification is put into it: Kibana loads nothing from elsewhere.
+        # A file beside the dashboard is put into it: Kibana loads nothing from elsewhere.
         if isinstance(data.get("url"), str):
             data["values"] = json.loads((folder / data.pop("url")).read_text("utf-8"))
     return {
-        "name": panel["spec"].split(".")[0],
+        "name": Path(panel["spec"]).stem,
         "title": spec["title"]["text"],
         "description": spec["title"].get("subtitle", ""),
         "grid": panel["grid"],

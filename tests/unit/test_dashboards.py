@@ -31,7 +31,7 @@ HOUR = 3_600_000
 Json = dict[str, Any]
 
 DASHBOARD: Json = read_dashboard("dashboards/site.yml")
-SPECS = sorted(REPOSITORY.glob("dashboards/*.vl.json"))
+SPECS = sorted(REPOSITORY.glob("dashboards/panels/*.yml"))
 PLACES = [
     ("China", "Beijing", 39.9, 116.4),
     ("Germany", "Frankfurt am Main", 50.1, 8.7),
@@ -210,7 +210,7 @@ def test_what_is_not_resolved_is_refused(changed: Json, message: str) -> None:
 
 def test_every_specification_is_on_the_dashboard() -> None:
     """No file that nobody sees, and no panel over another."""
-    assert sorted(panel["name"] for panel in DASHBOARD["panels"]) == [path.name.split(".")[0] for path in SPECS]
+    assert sorted(panel["name"] for panel in DASHBOARD["panels"]) == [path.stem for path in SPECS]
     taken: set[tuple[int, int]] = set()
     for panel in DASHBOARD["panels"]:
         grid = panel["grid"]
