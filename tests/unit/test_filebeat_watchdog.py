@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-import socket
+import re
+import socketserver
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.unit import fake_server
 from tests.unit.load import load
-
-PROGRAM = Path(__file__).resolve().parents[2] / "roles/filebeat/files/filebeat_watchdog.py"
-
 
 watchdog = load("roles/filebeat/files/filebeat_watchdog.py")
 
@@ -29,19 +30,19 @@ def stats(waiting: int = 0, acked: int = 0, total: int = 0) -> dict[str, Any]:
     }
 
 
+@dataclass
 class FakeHost:
-    """A host whose Filebeat does what the test says."""
+    """A host whose Filebeat does what the test says; at first it is healthy and has nothing to do."""
 
-    def __init__(self) -> None:
-        """Begin with a healthy Filebeat that has nothing to do."""
-        self.active = True
-        self.pid = 100
-        self.age = 1000.0
-        self.answer: dict[str, Any] | None = stats()
-        self.watched: dict[str, Any] = {}
-        self.wrong = ""
-        self.restarts = 0
-        self.journal: list[str] = []
+    active: bool = True
+    pid: int = 100
+    age: float = 1000
+    answer: dict[str, Any] | None = field(default_factory=stats)
+    # By file: size and offset.
+    watched: dict[str, tuple[int, int]] = field(default_factory=dict)
+    wrong: str = ""
+    restarts: int = 0
+    journal: list[str] = field(default_factory=list)
 
     def service(self) -> Any:
         """Return the unit's state."""
@@ -55,7 +56,7 @@ class FakeHost:
 
     def files(self) -> dict[str, Any]:
         """Return the files."""
-        return dict(self.watched)
+        return {name: watchdog.File(*both) for name, both in self.watched.items()}
 
     def elasticsearch(self) -> str:
         """Return what is wrong with Elasticsearch."""
@@ -71,191 +72,106 @@ class FakeHost:
         self.journal.append(text)
 
 
-class Timer:
-    """Runs the watchdog once a minute and keeps its state as the file does, through JSON."""
-
-    def __init__(self, host: FakeHost, path: Path) -> None:
-        """Watch ``host``."""
-        self.dog = watchdog.Watchdog(watchdog.Limits(looks=3, hold_off=300, grace=30), host)
-        self.path = path
-        self.now = 5000.0
-
-    def tick(self, seconds: float = 60) -> None:
-        """Let time pass and look once."""
-        self.now += seconds
-        watchdog.save_state(self.path, self.dog.run(watchdog.load_state(self.path), self.now))
+# What the next look finds changed; a number is how often in a row it finds nothing changed.
+Look = dict[str, Any] | int
+STUCK = {"answer": stats(waiting=10, acked=5, total=15)}
+SILENT = {"answer": None}
+DOWN = {"answer": stats(waiting=10), "wrong": "https://192.0.2.14:9200 does not answer"}
+WELL: dict[str, Any] = {"wrong": ""}
+RESTART = [r"Filebeat is {}\. Restarting it\.", r"Filebeat runs again after 0\.0 s\."]
+LEFT_ALONE = r"Filebeat is hung: .*\. Left alone: it was restarted {} s ago\."
+WAITS = r"Filebeat waits for Elasticsearch: {}\. A restart would not help; nothing was done\."
 
 
-@pytest.fixture
-def host() -> FakeHost:
-    """Return a healthy host."""
-    return FakeHost()
+def restart(reason: str) -> list[str]:
+    """Return the journal's lines about a restart."""
+    return [line.format(reason) for line in RESTART]
 
 
-@pytest.fixture
-def timer(host: FakeHost, tmp_path: Path) -> Timer:
-    """Return a timer over it."""
-    return Timer(host, tmp_path / "state.json")
+def files(*sizes: tuple[int, int]) -> list[Look]:
+    """Return looks at a file with these sizes and offsets."""
+    return [{"watched": {"1-10": size}} for size in sizes]
 
 
-def test_healthy_is_left_alone(host: FakeHost, timer: Timer) -> None:
-    """Idle, then busy: nothing is done and nothing is said."""
-    for minute in range(10):
-        host.answer = stats(waiting=minute % 2 * 50, acked=minute * 10, total=minute * 10)
-        timer.tick()
-    assert host.restarts == 0
-    assert host.journal == []
-
-
-def test_idle_is_not_stuck(host: FakeHost, timer: Timer) -> None:
-    """A site without visitors has nothing to acknowledge."""
-    host.answer = stats(acked=7, total=7)
-    for _ in range(5):
-        timer.tick()
-    assert host.restarts == 0
-
-
-def test_hung_is_restarted_at_the_first_look(host: FakeHost, timer: Timer) -> None:
-    """Statistics that are not answered mean a frozen process."""
-    timer.tick()
-    host.answer = None
-    timer.tick()
-    assert host.restarts == 1
-    assert "hung" in host.journal[0]
-    assert "timed out" in host.journal[0]
-    assert "runs again" in host.journal[1]
-
-
-def test_hung_is_left_alone_while_it_starts(host: FakeHost, timer: Timer) -> None:
-    """A process of a few seconds may not answer yet."""
-    host.answer, host.age = None, 3
-    timer.tick()
-    assert host.restarts == 0
-    host.age = 63
-    timer.tick()
-    assert host.restarts == 1
-
-
-def test_stopped_by_somebody_stays_stopped(host: FakeHost, timer: Timer) -> None:
-    """A unit that is not active is the business of systemd and of people."""
-    host.active, host.answer = False, None
-    for _ in range(5):
-        timer.tick()
-    assert host.restarts == 0
-    assert host.journal == []
-
-
-def test_stuck_output_is_restarted(host: FakeHost, timer: Timer) -> None:
-    """Events wait, nothing is even tried, Elasticsearch answers: after three looks."""
-    host.answer = stats(waiting=10, acked=5, total=15)
-    timer.tick()
-    timer.tick()
-    assert host.restarts == 0
-    timer.tick()
-    assert host.restarts == 1
-    assert "stuck: 10 events wait" in host.journal[0]
-
-
-def test_hold_off_between_restarts(host: FakeHost, timer: Timer) -> None:
-    """What a restart did not mend is not restarted each minute."""
-    host.answer = None
-    timer.tick()
-    timer.tick()
-    timer.tick()
-    assert host.restarts == 1
-    assert "Left alone" in host.journal[-1]
-    timer.tick(400)
-    assert host.restarts == 2
-
-
-def test_elasticsearch_down_is_said_once(host: FakeHost, timer: Timer) -> None:
-    """Filebeat waits by itself; one line tells of it, and one of the end."""
-    host.answer, host.wrong = stats(waiting=10), "https://192.0.2.14:9200 does not answer (timed out)"
-    for _ in range(20):
-        timer.tick()
-    assert host.restarts == 0
-    assert len(host.journal) == 1
-    assert "does not answer" in host.journal[0]
-    host.answer, host.wrong = stats(waiting=0, acked=10, total=10), ""
-    timer.tick()
-    assert host.journal[1:] == ["Elasticsearch takes events again."]
-
-
-def test_elasticsearch_just_back_is_no_reason(host: FakeHost, timer: Timer) -> None:
-    """It answers again a moment before Filebeat's next try."""
-    host.answer, host.wrong = stats(waiting=10), "down"
-    timer.tick()
-    timer.tick()
-    host.wrong = ""
-    timer.tick()
-    timer.tick()
-    assert host.restarts == 0
-    timer.tick()
-    assert host.restarts == 1
-
-
-def test_elasticsearch_that_refuses_events_is_named(host: FakeHost, timer: Timer) -> None:
-    """A full disk: it answers, Filebeat tries and tries, nothing is acknowledged."""
-    for tries in range(6):
-        host.answer = stats(waiting=10, acked=5, total=20 + tries)
-        timer.tick()
-    assert host.restarts == 0
-    assert len(host.journal) == 1
-    assert "acknowledges no events" in host.journal[0]
-
-
-def test_stalled_reading_is_restarted(host: FakeHost, timer: Timer) -> None:
-    """A file grows, the note about it stands still, while another file is shipped well."""
-    for minute in range(3):
-        host.answer = stats(acked=minute, total=minute)
-        host.watched = {
-            "1-10": watchdog.File(size=1000 + minute * 50, offset=900),
-            "1-11": watchdog.File(size=500 + minute, offset=500 + minute),
-        }
-        timer.tick()
-    assert host.restarts == 1
-    assert "stalled: 1 file(s) grow" in host.journal[0]
+HUNG = restart(r"hung: its statistics are not answered \(timed out\)")
+AFTER_LOOKS = restart("stuck: 10 events wait and nothing is sent through 3 looks")
+STALLED = restart(r"stalled: 1 file\(s\) grow and are not read through 3 looks")
 
 
 @pytest.mark.parametrize(
-    "sizes",
+    ("looks", "journal"),
     [
-        pytest.param([(1000, 900), (1000, 900), (1000, 900)], id="unfinished last line"),
-        pytest.param([(1000, 900), (1100, 1000), (1200, 1100)], id="behind but moving"),
-        pytest.param([(1000, 1000), (1200, 1000), (1400, 1000)], id="began to grow a look ago"),
-        pytest.param([(1000, 1000), (0, 1000), (50, 1000)], id="truncated"),
+        pytest.param([10], [], id="nothing to do"),
+        pytest.param([{"answer": stats(acked=7, total=7)}, 4], [], id="idle after work"),
+        pytest.param(
+            [{"answer": stats(minute % 2 * 50, minute * 10, minute * 10)} for minute in range(10)], [], id="busy"
+        ),
+        pytest.param([{"answer": {"libbeat": {"output": "none"}}}, 3], [], id="counters of another version"),
+        pytest.param([1, SILENT], HUNG, id="hung, seen at the first look"),
+        pytest.param([{**SILENT, "age": 3}], [], id="silent while it starts"),
+        pytest.param([{**SILENT, "age": 3}, {"age": 63}], HUNG, id="silent after its start"),
+        # A unit that is not active is the business of systemd and of people.
+        pytest.param([{**SILENT, "active": False}, 4], [], id="stopped by somebody"),
+        pytest.param(
+            [SILENT, 5, 1],
+            [*HUNG, *(LEFT_ALONE.format(60 * ago) for ago in range(1, 5)), *HUNG, LEFT_ALONE.format(60)],
+            id="hung again: not each minute",
+        ),
+        pytest.param([STUCK, 1], [], id="stuck, not long enough"),
+        pytest.param([STUCK, 2], AFTER_LOOKS, id="stuck"),
+        # After systemd restarted it, patience begins anew.
+        pytest.param([STUCK, 1, {"pid": 7}, 1], [], id="another process, not long enough"),
+        pytest.param([STUCK, 1, {"pid": 7}, 2], AFTER_LOOKS, id="another process, stuck"),
+        pytest.param([STUCK, 1, {"active": False}, {"active": True}, 1], [], id="looks before a pause do not count"),
+        # Filebeat waits by itself; one line tells of it, and one of the end.
+        pytest.param(
+            [DOWN, 19, {**WELL, "answer": stats(acked=10, total=10)}, 3],
+            [WAITS.format(r"https://192\.0\.2\.14:9200 does not answer"), "Elasticsearch takes events again."],
+            id="Elasticsearch down",
+        ),
+        # It answers again a moment before Filebeat's next try.
+        pytest.param([DOWN, 1, WELL, 1], [], id="Elasticsearch just back"),
+        pytest.param([DOWN, 1, WELL, 2], AFTER_LOOKS, id="stuck since Elasticsearch is back"),
+        # A full disk, for instance.
+        pytest.param(
+            [{"answer": stats(10, 5, 20 + tries)} for tries in range(6)],
+            [WAITS.format(r"it answers but acknowledges no events \(.*\)")],
+            id="Elasticsearch refuses events",
+        ),
+        # While another file is shipped well.
+        pytest.param(
+            [
+                {"answer": stats(0, look, look), "watched": {"1-10": (1000 + look, 900), "1-11": (look, look)}}
+                for look in range(3)
+            ],
+            STALLED,
+            id="stalled",
+        ),
+        pytest.param(files((1000, 900), (1000, 900), (1000, 900)), [], id="unfinished last line"),
+        pytest.param(files((1000, 900), (1100, 1000), (1200, 1100)), [], id="behind but moving"),
+        pytest.param(files((1000, 1000), (1200, 1000), (1400, 1000)), [], id="began to grow a look ago"),
+        pytest.param(files((1000, 1000), (0, 1000), (50, 1000)), [], id="truncated"),
+        pytest.param(
+            [{"answer": stats(4096), "wrong": "down"}, *files(*((1000 + minute, 900) for minute in range(5)))],
+            [WAITS.format("down")],
+            id="files grow while Elasticsearch is down",
+        ),
     ],
 )
-def test_files_that_are_no_reason(host: FakeHost, timer: Timer, sizes: list[tuple[int, int]]) -> None:
-    """Only growth, lag and standstill together, through all looks, are."""
-    for size, offset in sizes:
-        host.watched = {"1-10": watchdog.File(size, offset)}
-        timer.tick()
-    assert host.restarts == 0
-
-
-def test_growing_files_wait_with_elasticsearch(host: FakeHost, timer: Timer) -> None:
-    """With a full queue the notes stand still because Elasticsearch is away."""
-    host.wrong = "down"
-    for minute in range(5):
-        host.answer = stats(waiting=4096)
-        host.watched = {"1-10": watchdog.File(1000 + minute, 900)}
-        timer.tick()
-    assert host.restarts == 0
-    assert len(host.journal) == 1
-
-
-def test_looks_of_another_process_do_not_count(host: FakeHost, timer: Timer) -> None:
-    """After systemd restarted it, patience begins anew."""
-    host.answer = stats(waiting=10)
-    timer.tick()
-    timer.tick()
-    host.pid += 1
-    timer.tick()
-    timer.tick()
-    assert host.restarts == 0
-    timer.tick()
-    assert host.restarts == 1
+def test_what_is_a_reason_to_restart_and_what_is_not(tmp_path: Path, looks: list[Look], journal: list[str]) -> None:
+    """A look a minute, with the state kept in its file; every line of the journal is expected, and no other."""
+    host, state, now = FakeHost(), tmp_path / "state.json", 5000.0
+    dog = watchdog.Watchdog(host)
+    for look in looks:
+        for name, value in look.items() if isinstance(look, dict) else ():
+            setattr(host, name, value)
+        for _ in range(look if isinstance(look, int) else 1):
+            now += 60
+            watchdog.save_state(state, dog.run(watchdog.load_state(state), now))
+    assert len(host.journal) == len(journal), host.journal
+    for line, wanted in zip(host.journal, journal, strict=True):
+        assert re.fullmatch(wanted, line)
+    assert host.restarts == sum("Restarting" in line for line in host.journal)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"looks": [{}]}', '{"looks": [], "restarted": null}'])
@@ -266,17 +182,20 @@ def test_unreadable_state_is_a_new_beginning(tmp_path: Path, content: str) -> No
     assert watchdog.load_state(path) == watchdog.State()
 
 
-def write_registry(folder: Path) -> None:
-    """Write what Filebeat 7.10 and 8.19 keep: old and new checkpoint, log, a half-written line."""
+def real(folder: Path, *arguments: str) -> Any:
+    """Return a real host, with all that belongs to it in a folder, and more of the command line."""
+    places = [f"--{option}={folder}" for option in ("registry", "state", "certs")]
+    return watchdog.Host(watchdog.parse([*places, f"--socket={folder}/stats.sock", *arguments]))
+
+
+def test_registry_of_both_inputs(tmp_path: Path) -> None:
+    """What Filebeat 7.10 and 8.19 keep: the newest checkpoint and the log after it, by device and inode."""
     old = [{"_key": "filebeat::logs::native::11-2049", "offset": 1}]
     new = [
         {"_key": "filebeat::logs::native::11-2049", "offset": 100, "source": "/a"},
         {"_key": "filestream::upstream::native::12-2049", "cursor": {"offset": 7}, "meta": {"source": "/b"}},
         {"_key": "filebeat::something::else", "offset": 3},
     ]
-    (folder / "9.json").write_text(json.dumps(old), encoding="utf-8")
-    (folder / "10.json").write_text(json.dumps(new), encoding="utf-8")
-    (folder / "meta.json").write_text('{"version":"1"}', encoding="utf-8")
     lines = [
         '{"op":"set","id":11}',
         '{"k":"filebeat::logs::native::11-2049","v":{"offset":250,"source":"/a"}}',
@@ -284,154 +203,100 @@ def write_registry(folder: Path) -> None:
         '{"k":"filebeat::logs::native::99-2049"}',
         '{"k":"filebeat::logs::native::11-2049","v":{"off',
     ]
-    (folder / "log.json").write_text("\n".join(lines), encoding="utf-8")
-
-
-def test_registry_of_both_inputs(tmp_path: Path) -> None:
-    """The newest checkpoint and the log after it, by device and inode."""
-    write_registry(tmp_path)
+    for name, content in (("9", json.dumps(old)), ("10", json.dumps(new)), ("meta", "{}"), ("log", "\n".join(lines))):
+        (tmp_path / f"{name}.json").write_text(content, encoding="utf-8")
     assert watchdog.read_registry(tmp_path) == {"2049-11": 250, "2049-12": 7}
 
 
 def test_files_carry_their_notes(tmp_path: Path) -> None:
     """Archives are not shipped; a file without a note has none."""
-    for name in ("a.log", "a.log.1", "a.log.2.gz"):
+    for name in ("a.log", "b.log.1", "a.log.2.gz"):
         (tmp_path / name).write_text("12345", encoding="utf-8")
-    registry = tmp_path / "registry"
-    registry.mkdir()
     status = (tmp_path / "a.log").stat()
     entry = {"k": f"filebeat::logs::native::{status.st_ino}-{status.st_dev}", "v": {"offset": 3}}
-    (registry / "log.json").write_text(json.dumps(entry), encoding="utf-8")
-    files = watchdog.read_files([f"{tmp_path}/a.log*"], registry)
-    assert files.pop(f"{status.st_dev}-{status.st_ino}") == watchdog.File(5, 3)
-    assert list(files.values()) == [watchdog.File(5, None)]
+    (tmp_path / "log.json").write_text(json.dumps(entry), encoding="utf-8")
+    found = real(tmp_path, f"--file={tmp_path}/a.log*", f"--file={tmp_path}/b.log*").files()
+    assert found.pop(f"{status.st_dev}-{status.st_ino}") == watchdog.File(5, 3)
+    assert list(found.values()) == [watchdog.File(5, None)]
 
 
 def test_unreadable_registry_is_no_verdict(tmp_path: Path) -> None:
     """A checkpoint that is being replaced says nothing about any file."""
-    (tmp_path / "a.log").write_text("12345", encoding="utf-8")
     (tmp_path / "1.json").write_text("[{", encoding="utf-8")
-    assert watchdog.read_files([f"{tmp_path}/a.log"], tmp_path) == {}
+    assert real(tmp_path, f"--file={tmp_path}/*").files() == {}
 
 
-@pytest.fixture
-def endpoint(tmp_path: Path) -> Iterator[tuple[Path, list[bytes]]]:
-    """Serve canned answers on a unix socket, one a connection; silence once they are used up."""
-    path, answers, open_ones = tmp_path / "stats.sock", list[bytes](), list[socket.socket]()
-    server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    server.bind(str(path))
-    server.listen()
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        # An answer that is none is asked for again.
+        ([b"oops", b'{"libbeat": {}}'], {"libbeat": {}}),
+        ([b"[]"] * 3, "HTTP 200"),
+        # A frozen process still has its connections accepted by the kernel, and never answers.
+        ([None] * 3, "timed out"),
+    ],
+)
+def test_statistics_come_from_the_socket(tmp_path: Path, answers: list[bytes | None], expected: Any) -> None:
+    """One answer a connection; three of them at most are asked for."""
+    waiting, over = iter(answers), threading.Event()
 
-    def serve() -> None:
-        while True:
-            try:
-                connection, _ = server.accept()
-            except OSError:
-                return
-            open_ones.append(connection)
-            if answers:
-                body = answers.pop(0)
-                connection.recv(4096)
-                connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+    class Handler(BaseHTTPRequestHandler):
+        """Gives the next answer, or none until the test is over."""
 
-    thread = threading.Thread(target=serve)
-    thread.start()
-    yield path, answers
-    server.shutdown(socket.SHUT_RDWR)
-    server.close()
-    thread.join()
-    for connection in open_ones:
-        connection.close()
+        def do_GET(self) -> None:
+            """Answer."""
+            if (body := next(waiting)) is None:
+                over.wait(10)
+            else:
+                self.wfile.write(b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
 
-
-def test_statistics_are_read_from_the_socket(endpoint: tuple[Path, list[bytes]]) -> None:
-    """An answer that is none is asked for again."""
-    path, answers = endpoint
-    answers += [b"oops", b'{"libbeat": {}}']
-    assert watchdog.read_stats(path, timeout=1, pause=0) == {"libbeat": {}}
-
-
-def test_silence_is_unreachable(endpoint: tuple[Path, list[bytes]]) -> None:
-    """A frozen process still has its connections accepted by the kernel, and never answers."""
-    path, _ = endpoint
-    with pytest.raises(watchdog.UnreachableError, match="timed out"):
-        watchdog.read_stats(path, timeout=0.05, pause=0)
+    with socketserver.ThreadingUnixStreamServer(f"{tmp_path}/stats.sock", Handler) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        try:
+            found = real(tmp_path).stats(timeout=0.3, pause=0)
+        except watchdog.UnreachableError as error:
+            found = str(error)
+        finally:
+            over.set()
+            server.shutdown()
+    assert found == expected
+    assert next(waiting, "used up") == "used up"
 
 
 def test_missing_socket_is_unreachable(tmp_path: Path) -> None:
     """Nothing listens."""
-    with pytest.raises(watchdog.UnreachableError):
-        watchdog.read_stats(tmp_path / "none.sock", pause=0)
+    with pytest.raises(watchdog.UnreachableError, match="No such file"):
+        real(tmp_path).stats(pause=0)
 
 
-def test_missing_counters_never_counted(host: FakeHost, timer: Timer) -> None:
-    """Another version may lack a number; that is no reason to restart."""
-    host.answer = {"libbeat": {"output": "none"}}
-    for _ in range(4):
-        timer.tick()
-    assert host.restarts == 0
+@pytest.fixture
+def elasticsearch(tmp_path: Path) -> Iterator[fake_server.Server]:
+    """Run an Elasticsearch that knows one pipeline, and Filebeat's certificate and password."""
 
+    def answer(request: fake_server.Request) -> fake_server.Answer:
+        assert request.headers["authorization"] == "Basic ZmlsZWJlYXRfd3JpdGVyOnB3"
+        return 200 if request.path in {"/", "/pipeline"} else 404, b"{}"
 
-class Connection:
-    """A connection to a server that knows some paths; `None` in their place is a server that is not there."""
-
-    servers: dict[str, set[str] | None]
-    asked: list[str]
-
-    def __init__(self, host: str, *_: Any, **__: Any) -> None:
-        """Be a connection to ``host``."""
-        self.host = host
-        self.status = 0
-
-    def request(self, _method: str, path: str, headers: dict[str, str]) -> None:
-        """Ask for ``path`` with a password."""
-        assert headers["Authorization"].startswith("Basic ")
-        self.asked.append(f"{self.host}{path}")
-        known = self.servers[self.host]
-        if known is None:
-            raise TimeoutError
-        self.status = 200 if path in known else 404
-
-    def getresponse(self) -> Connection:
-        """Answer."""
-        return self
-
-    def read(self) -> bytes:
-        """Return the body."""
-        return b"{}"
-
-    def close(self) -> None:
-        """End."""
+    with fake_server.serve(tmp_path, answer, client_certificate=True) as server:
+        (tmp_path / "ca.crt").symlink_to(server.certificate)
+        yield server
 
 
 @pytest.mark.parametrize(
-    ("servers", "expected"),
+    ("urls", "path", "expected"),
     [
-        ({"a": {"/", "/pipeline"}, "b": None}, ""),
-        ({"a": None, "b": {"/", "/pipeline"}}, ""),
-        ({"a": None, "b": None}, "https://b:9200 does not answer (TimeoutError)"),
-        ({"a": {"/"}, "b": {"/"}}, "https://b:9200/pipeline answers with HTTP 404"),
+        (["{0}", "https://127.0.0.1:9"], "/pipeline", ""),
+        (["https://127.0.0.1:9", "{0}"], "/pipeline", ""),
+        (["https://127.0.0.1:9"], "/pipeline", "https://127.0.0.1:9 does not answer ([Errno 111] Connection refused)"),
+        (["{0}"], "/none", "{0}/none answers with HTTP 404"),
+        ([], "/pipeline", "no address is configured"),
     ],
 )
 def test_elasticsearch_must_know_what_filebeat_needs(
-    monkeypatch: pytest.MonkeyPatch, servers: dict[str, set[str] | None], expected: str
+    elasticsearch: fake_server.Server, monkeypatch: pytest.MonkeyPatch, urls: list[str], path: str, expected: str
 ) -> None:
     """One node that would take events is enough; a wiped Elasticsearch answers and would not."""
-    Connection.servers, Connection.asked = servers, []
-    monkeypatch.setattr(watchdog.http.client, "HTTPSConnection", Connection)
-
-    class Context:
-        def load_cert_chain(self, *_: Any) -> None:
-            """Take any certificate."""
-
-    monkeypatch.setattr(watchdog.ssl, "create_default_context", lambda **_: Context())
-    tls = {name: Path(name) for name in ("ca", "cert", "key")}
-    urls = ["https://a:9200", "https://b:9200"]
-    assert watchdog.ask_elasticsearch(urls, ["/pipeline"], tls, "user", "password") == expected
-
-
-def test_help(capsys: pytest.CaptureFixture[str]) -> None:
-    """The program explains itself."""
-    with pytest.raises(SystemExit):
-        watchdog.parse(["--help"])
-    assert "FILEBEAT_WRITER_PASSWORD" in capsys.readouterr().out
+    monkeypatch.setenv("FILEBEAT_WRITER_PASSWORD", "pw")
+    given = [f"--elasticsearch={url.format(elasticsearch.url)}" for url in urls]
+    host = real(elasticsearch.certificate.parent, f"--needs={path}", *given)
+    assert host.elasticsearch() == expected.format(elasticsearch.url)

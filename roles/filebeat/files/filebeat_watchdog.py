@@ -25,13 +25,19 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlsplit
 
 Json = dict[str, Any]
+UNIT = "filebeat.service"
+# Looks without progress before a restart.
+LOOKS = 3
+# Seconds after a restart of either kind in which Filebeat is left alone.
+HOLD_OFF = 300
+# Seconds after its start before Filebeat has to answer.
+GRACE = 30
 # Times that a silent statistics endpoint is asked in one look, so that one slow answer is no verdict.
 TRIES = 3
 # What the output does, whether or not it succeeds: any of these moving means that it is not stuck.
@@ -90,18 +96,6 @@ class State:
     said: str = ""
 
 
-@dataclass(frozen=True)
-class Limits:
-    """How patient the watchdog is."""
-
-    # Looks without progress before a restart.
-    looks: int = 3
-    # Seconds after a restart of either kind in which Filebeat is left alone.
-    hold_off: float = 300
-    # Seconds after its start before Filebeat has to answer.
-    grace: float = 30
-
-
 class UnreachableError(Exception):
     """A question that was not answered; the text says why."""
 
@@ -129,34 +123,150 @@ def stalled(looks: list[Look]) -> list[str]:
     return sorted(names)
 
 
-class Host(Protocol):
-    """Eyes and hands."""
+def read_registry(folder: Path) -> dict[str, int]:
+    """Return how far Filebeat has been acknowledged, in bytes, by "device-inode".
+
+    The folder holds a checkpoint (an array of notes, each with its ``_key``) and a log of the changes since. A last
+    line that is half written is passed over, as Filebeat itself does.
+    """
+    notes: dict[str, int] = {}
+
+    def note(key: str, value: Json) -> None:
+        cursor = value.get("cursor")
+        # Each of the two inputs has its own place for it.
+        offset = cursor.get("offset") if isinstance(cursor, dict) else value.get("offset")
+        if (found := NATIVE_KEY.search(key)) and isinstance(offset, int):
+            notes[f"{found[2]}-{found[1]}"] = offset
+
+    checkpoints = [path for path in folder.glob("*.json") if path.stem.isdigit()]
+    if checkpoints:
+        for entry in json.loads(max(checkpoints, key=lambda path: int(path.stem)).read_text("utf-8")):
+            note(str(entry.get("_key", "")), entry)
+    log = folder / "log.json"
+    for line in log.read_text("utf-8").splitlines() if log.exists() else []:
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            break
+        if isinstance(entry, dict) and isinstance(entry.get("v"), dict):
+            note(str(entry.get("k", "")), entry["v"])
+    return notes
+
+
+class Host:
+    """The host that the watchdog runs on, as the command line describes it."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        """Use ``options`` as parse() returns them."""
+        self.options = options
 
     def service(self) -> Service:
         """Return what systemd says about Filebeat."""
+        properties = "ActiveState,MainPID,ExecMainStartTimestampMonotonic"
+        command = ["systemctl", "show", f"--property={properties}", UNIT]
+        shown = subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout
+        values = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+        started = int(values.get("ExecMainStartTimestampMonotonic") or 0) / 1e6
+        pid = int(values.get("MainPID") or 0)
+        active = values.get("ActiveState") == "active" and pid > 0
+        return Service(active=active, pid=pid, age=time.clock_gettime(time.CLOCK_MONOTONIC) - started)
 
-    def stats(self) -> Json:
-        """Return Filebeat's statistics; raises UnreachableError."""
+    def stats(self, timeout: float = 3, pause: float = 1) -> Json:
+        """Return Filebeat's statistics, with seconds of patience for each step and between the tries.
+
+        Raises:
+            UnreachableError: it did not answer, not even when asked again.
+            PermissionError: the socket may not be used.
+        """
+        reason = ""
+        for attempt in range(TRIES):
+            if attempt:
+                time.sleep(pause)
+            connection = http.client.HTTPConnection("localhost")
+            try:
+                connection.sock = socket.socket(socket.AF_UNIX)
+                connection.sock.settimeout(timeout)
+                connection.sock.connect(str(self.options.socket))
+                connection.request("GET", "/stats")
+                answer = connection.getresponse()
+                body = json.loads(answer.read())
+            except PermissionError:
+                # Says something about this program's rights and nothing about Filebeat.
+                raise
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                reason = str(error) or type(error).__name__
+                continue
+            finally:
+                connection.close()
+            if answer.status == http.client.OK and isinstance(body, dict):
+                return body
+            reason = f"HTTP {answer.status}"
+        raise UnreachableError(reason)
 
     def files(self) -> dict[str, File]:
-        """Return the watched files by "device-inode"."""
+        """Return size and acknowledged offset of the watched files by "device-inode"; none without the registry."""
+        try:
+            notes = read_registry(self.options.registry)
+        except (OSError, ValueError, AttributeError):
+            # Replaced while it was read, or of a form that is not known: no verdict is founded on it.
+            return {}
+        files = {}
+        for name in {name for pattern in self.options.file for name in glob.glob(pattern)}:  # noqa: PTH207 - absolute
+            if name.endswith(".gz"):
+                continue
+            try:
+                status = os.stat(name)  # noqa: PTH116 - a plain name
+            except OSError:
+                continue
+            key = f"{status.st_dev}-{status.st_ino}"
+            files[key] = File(status.st_size, notes.get(key))
+        return files
 
     def elasticsearch(self) -> str:
-        """Return what is wrong with Elasticsearch, or ""."""
+        """Return what keeps every Elasticsearch from taking events, or "" when one answers well.
+
+        Asks with Filebeat's own certificate and password, and for what Filebeat asks before it sends: an Elasticsearch
+        that refuses those, or lacks what Filebeat needs, is not mended by a restart either.
+        """
+        context = ssl.create_default_context(cafile=self.options.certs / "ca.crt")
+        context.load_cert_chain(self.options.certs / "host.crt", self.options.certs / "host.key")
+        login = f"filebeat_writer:{os.environ.get('FILEBEAT_WRITER_PASSWORD', '')}"
+        headers = {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
+        wrong = "no address is configured"
+        for url in self.options.elasticsearch:
+            address = urlsplit(url)
+            connection = http.client.HTTPSConnection(address.hostname or "", address.port, timeout=5, context=context)
+            try:
+                wrong = ""
+                for path in ["/", *self.options.needs]:
+                    connection.request("GET", path, headers=headers)
+                    answer = connection.getresponse()
+                    answer.read()
+                    if answer.status != http.client.OK:
+                        wrong = f"{url}{path} answers with HTTP {answer.status}"
+                        break
+            except (OSError, http.client.HTTPException) as error:
+                wrong = f"{url} does not answer ({str(error) or type(error).__name__})"
+            finally:
+                connection.close()
+            if not wrong:
+                break
+        return wrong
 
     def restart(self) -> None:
-        """Restart Filebeat."""
+        """Restart the unit; systemd kills what does not stop within the unit's own limit."""
+        subprocess.run(["systemctl", "restart", UNIT], check=True, timeout=120)
 
     def say(self, text: str) -> None:
-        """Write a line to the journal."""
+        """Write a line to the journal, which is where the unit's output goes, as a notice."""
+        print(f"<5>{text}" if "JOURNAL_STREAM" in os.environ else text, flush=True)
 
 
 class Watchdog:
     """Looks once, decides, and acts."""
 
-    def __init__(self, limits: Limits, host: Host) -> None:
-        """Be as patient as ``limits`` say, with ``host``."""
-        self.limits = limits
+    def __init__(self, host: Host) -> None:
+        """Watch ``host``."""
         self.host = host
 
     def run(self, state: State, now: float) -> State:
@@ -164,20 +274,18 @@ class Watchdog:
         service = self.host.service()
         if not service.active:
             # Stopped by somebody, or just being restarted by systemd.
-            return State(restarted=state.restarted, said=state.said)
+            return replace(state, looks=[])
         try:
             stats = self.host.stats()
         except UnreachableError as error:
-            if service.age < self.limits.grace:
-                return State(restarted=state.restarted, said=state.said)
+            if service.age < GRACE:
+                return replace(state, looks=[])
             return self.act(state, now, f"hung: its statistics are not answered ({error})")
 
         looks = [look for look in state.looks if look.pid == service.pid]
-        looks = [*looks, self.look(service.pid, stats)][-self.limits.looks :]
-        state = State(looks=looks, restarted=state.restarted, said=state.said)
-        if len(looks) < self.limits.looks:
-            return state
-        return self.judge(state, now)
+        looks = [*looks, self.look(service.pid, stats)][-LOOKS:]
+        state = replace(state, looks=looks)
+        return state if len(looks) < LOOKS else self.judge(state, now)
 
     @staticmethod
     def counter(stats: Json, *path: str) -> int:
@@ -229,7 +337,7 @@ class Watchdog:
 
     def act(self, state: State, now: float, reason: str) -> State:
         """Restart Filebeat, unless that was done just now."""
-        if state.restarted is not None and now - state.restarted < self.limits.hold_off:
+        if state.restarted is not None and now - state.restarted < HOLD_OFF:
             ago = now - state.restarted
             self.host.say(f"Filebeat is {reason}. Left alone: it was restarted {ago:.0f} s ago.")
             return state
@@ -238,154 +346,6 @@ class Watchdog:
         self.host.restart()
         self.host.say(f"Filebeat runs again after {time.monotonic() - started:.1f} s.")
         return State(restarted=now, said=state.said)
-
-
-# Eyes and hands on a real host
-
-
-def read_service(unit: str) -> Service:
-    """Ask systemd about ``unit``."""
-    properties = "ActiveState,MainPID,ExecMainStartTimestampMonotonic"
-    shown = subprocess.run(
-        ["systemctl", "show", f"--property={properties}", unit], check=True, capture_output=True, text=True, timeout=30
-    ).stdout
-    values = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
-    started = int(values.get("ExecMainStartTimestampMonotonic") or 0) / 1e6
-    pid = int(values.get("MainPID") or 0)
-    active = values.get("ActiveState") == "active" and pid > 0
-    return Service(active=active, pid=pid, age=time.clock_gettime(time.CLOCK_MONOTONIC) - started)
-
-
-class UnixConnection(http.client.HTTPConnection):
-    """HTTP over a unix socket."""
-
-    def __init__(self, path: Path, timeout: float) -> None:
-        """Connect to ``path`` when asked to; seconds of patience per step."""
-        super().__init__("localhost", timeout=timeout)
-        self.path = path
-
-    def connect(self) -> None:
-        """Open the socket."""
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self.path))
-
-
-def read_stats(path: Path, timeout: float = 3, tries: int = TRIES, pause: float = 1) -> Json:
-    """Return Filebeat's statistics.
-
-    Raises:
-        UnreachableError: it did not answer, not even when asked again.
-        PermissionError: the socket may not be used.
-    """
-    reason = ""
-    for attempt in range(tries):
-        if attempt:
-            time.sleep(pause)
-        connection = UnixConnection(path, timeout)
-        try:
-            connection.request("GET", "/stats")
-            answer = connection.getresponse()
-            body = json.loads(answer.read())
-        except PermissionError:
-            # Says something about this program's rights and nothing about Filebeat.
-            raise
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            reason = str(error) or type(error).__name__
-            continue
-        finally:
-            connection.close()
-        if answer.status == http.client.OK and isinstance(body, dict):
-            return body
-        reason = f"HTTP {answer.status}"
-    raise UnreachableError(reason)
-
-
-def offset_of(value: Json) -> int | None:
-    """Return the offset in one note, of whichever input wrote it."""
-    cursor = value.get("cursor")
-    offset = cursor.get("offset") if isinstance(cursor, dict) else value.get("offset")
-    return offset if isinstance(offset, int) else None
-
-
-def read_registry(folder: Path) -> dict[str, int]:
-    """Return how far Filebeat has been acknowledged, in bytes, by "device-inode".
-
-    The folder holds a checkpoint (an array of notes, each with its ``_key``) and a log of the changes since. A last
-    line that is half written is passed over, as Filebeat itself does.
-    """
-    notes: dict[str, int] = {}
-
-    def note(key: str, value: Json) -> None:
-        found = NATIVE_KEY.search(key)
-        offset = offset_of(value)
-        if found and offset is not None:
-            notes[f"{found[2]}-{found[1]}"] = offset
-
-    checkpoints = [path for path in folder.glob("*.json") if path.stem.isdigit()]
-    if checkpoints:
-        for entry in json.loads(max(checkpoints, key=lambda path: int(path.stem)).read_text("utf-8")):
-            note(str(entry.get("_key", "")), entry)
-    log = folder / "log.json"
-    for line in log.read_text("utf-8").splitlines() if log.exists() else []:
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            break
-        if isinstance(entry, dict) and isinstance(entry.get("v"), dict):
-            note(str(entry.get("k", "")), entry["v"])
-    return notes
-
-
-def read_files(patterns: list[str], folder: Path) -> dict[str, File]:
-    """Return size and acknowledged offset of the files that match; none where the registry cannot be read."""
-    try:
-        notes = read_registry(folder)
-    except (OSError, ValueError, AttributeError):
-        # Replaced while it was read, or of a form that is not known: no verdict is founded on it.
-        return {}
-    files = {}
-    for name in {name for pattern in patterns for name in glob.glob(pattern)}:  # noqa: PTH207 - absolute patterns
-        if name.endswith(".gz"):
-            continue
-        try:
-            status = os.stat(name)  # noqa: PTH116 - a plain name
-        except OSError:
-            continue
-        key = f"{status.st_dev}-{status.st_ino}"
-        files[key] = File(status.st_size, notes.get(key))
-    return files
-
-
-def ask_elasticsearch(urls: list[str], paths: list[str], tls: Mapping[str, Path], user: str, password: str) -> str:
-    """Return what keeps every one of ``urls`` from taking events, or "" when one answers well.
-
-    Asks with Filebeat's own certificate and password, and for what Filebeat asks before it sends: an Elasticsearch that
-    refuses those, or lacks one of ``paths``, is not mended by a restart either.
-    """
-    context = ssl.create_default_context(cafile=tls["ca"])
-    context.load_cert_chain(tls["cert"], tls["key"])
-    token = base64.b64encode(f"{user}:{password}".encode()).decode()
-    wrong = "no address is configured"
-    for url in urls:
-        address = urlsplit(url)
-        connection = http.client.HTTPSConnection(address.hostname or "", address.port, timeout=5, context=context)
-        try:
-            wrong = ""
-            for path in ["/", *paths]:
-                connection.request("GET", path, headers={"Authorization": f"Basic {token}"})
-                answer = connection.getresponse()
-                answer.read()
-                if answer.status != http.client.OK:
-                    wrong = f"{url}{path} answers with HTTP {answer.status}"
-                    break
-        except (OSError, http.client.HTTPException) as error:
-            wrong = f"{url} does not answer ({str(error) or type(error).__name__})"
-        finally:
-            connection.close()
-        if not wrong:
-            break
-    return wrong
 
 
 def load_state(path: Path) -> State:
@@ -411,72 +371,24 @@ def save_state(path: Path, state: State) -> None:
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--unit", default="filebeat.service", help="unit to watch (%(default)s)")
     parser.add_argument("--socket", type=Path, required=True, help="unix socket of Filebeat's statistics")
     parser.add_argument("--registry", type=Path, required=True, help="folder of Filebeat's registry")
-    parser.add_argument(
-        "--file", dest="files", action="append", default=[], help="pattern of files it ships; repeatable"
-    )
     parser.add_argument("--state", type=Path, required=True, help="file that keeps what was seen")
-    parser.add_argument("--elasticsearch", action="append", default=[], help="URL; repeatable")
-    parser.add_argument(
-        "--needs",
-        action="append",
-        default=[],
-        help="path that Elasticsearch must know before it takes events; repeatable",
-    )
-    parser.add_argument("--ca", type=Path, required=True, help="authority of Elasticsearch's certificate")
-    parser.add_argument("--cert", type=Path, required=True, help="client certificate")
-    parser.add_argument("--key", type=Path, required=True, help="its private key")
-    parser.add_argument("--user", default="filebeat_writer", help="Filebeat's user in Elasticsearch (%(default)s)")
-    parser.add_argument("--looks", type=int, default=Limits.looks, help="looks without progress (%(default)s)")
-    parser.add_argument(
-        "--hold-off", type=float, default=Limits.hold_off, help="seconds between restarts (%(default)s)"
-    )
-    parser.add_argument("--grace", type=float, default=Limits.grace, help="seconds after a start (%(default)s)")
-    parser.epilog = "The password of --user is read from the environment variable FILEBEAT_WRITER_PASSWORD."
+    parser.add_argument("--certs", type=Path, required=True, help="folder with ca.crt, host.crt and host.key")
+    for name, text in (
+        ("--file", "pattern of files it ships"),
+        ("--elasticsearch", "URL"),
+        ("--needs", "path that Elasticsearch must know before it takes events"),
+    ):
+        parser.add_argument(name, action="append", default=[], help=f"{text}; repeatable")
+    parser.epilog = "The password of filebeat_writer is read from the environment variable FILEBEAT_WRITER_PASSWORD."
     return parser.parse_args(arguments)
-
-
-class ThisHost:
-    """The host that the watchdog runs on, as the command line describes it."""
-
-    def __init__(self, options: argparse.Namespace) -> None:
-        """Use ``options`` as parse() returns them."""
-        self.options = options
-
-    def service(self) -> Service:
-        """Return what systemd says about Filebeat."""
-        return read_service(self.options.unit)
-
-    def stats(self) -> Json:
-        """Return Filebeat's statistics."""
-        return read_stats(self.options.socket)
-
-    def files(self) -> dict[str, File]:
-        """Return the watched files."""
-        return read_files(self.options.files, self.options.registry)
-
-    def elasticsearch(self) -> str:
-        """Return what is wrong with Elasticsearch, or ""."""
-        password = os.environ.get("FILEBEAT_WRITER_PASSWORD", "")
-        tls = {"ca": self.options.ca, "cert": self.options.cert, "key": self.options.key}
-        return ask_elasticsearch(self.options.elasticsearch, self.options.needs, tls, self.options.user, password)
-
-    def restart(self) -> None:
-        """Restart the unit; systemd kills what does not stop within the unit's own limit."""
-        subprocess.run(["systemctl", "restart", self.options.unit], check=True, timeout=120)
-
-    def say(self, text: str) -> None:
-        """Write a line to the journal, which is where the unit's output goes, as a notice."""
-        print(f"<5>{text}" if "JOURNAL_STREAM" in os.environ else text, flush=True)
 
 
 def main() -> int:
     """Look once."""
     options = parse()
-    watchdog = Watchdog(Limits(options.looks, options.hold_off, options.grace), ThisHost(options))
-    state = watchdog.run(load_state(options.state), time.clock_gettime(time.CLOCK_BOOTTIME))
+    state = Watchdog(Host(options)).run(load_state(options.state), time.clock_gettime(time.CLOCK_BOOTTIME))
     save_state(options.state, state)
     return 0
 
