@@ -2,39 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from ansible.parsing.dataloader import DataLoader
-from ansible.template import Templar, trust_as_template
+from ansible.template import trust_as_template
 
-ROLE = Path(__file__).resolve().parents[2] / "roles" / "elasticsearch"
-VERSIONS = {"6": "6.8.23", "8": "8.19.*"}
+from tests.unit.elasticsearch_role import ROLE, VERSIONS, value, variables
+
 THREE = {"a": "192.0.2.1", "b": "192.0.2.2", "c": "192.0.2.3"}
-
-
-def variables(major: str, **options: Any) -> Any:
-    """Return a templar that knows the role's variables for one version and these options."""
-    loader = DataLoader()
-    known: dict[str, Any] = {
-        "inventory_hostname": "a",
-        "ansible_managed": "Ansible managed",
-        "elasticsearch_version": VERSIONS[major],
-        "elasticsearch_members": {"a": "192.0.2.1"},
-        "elasticsearch_password": "e" * 16,
-        "elasticsearch_guard_password": "g" * 16,
-    }
-    for name in ("defaults/main.yml", "vars/main.yml", f"vars/{major}.yml"):
-        known |= loader.load_from_file(str(ROLE / name), trusted_as_template=True)
-    return Templar(loader, variables=known | options)
-
-
-def value(major: str, name: str, **options: Any) -> Any:
-    """Return one of the role's variables."""
-    return variables(major, **options).template(trust_as_template("{{ " + name + " }}"))
 
 
 def render(template: str, major: str, **options: Any) -> str:
@@ -50,55 +28,35 @@ def settings(major: str, **options: Any) -> dict[str, Any]:
     return loaded
 
 
-# Settings of Elasticsearch 8.19, each with the page of the reference that describes it, below
+# Settings of Elasticsearch 8.19 by the page of the reference that describes them, below
 # https://www.elastic.co/guide/en/elasticsearch/reference/8.19/. It refuses to start with one that it does not know.
+TLS = "certificate certificate_authorities client_authentication enabled key supported_protocols verification_mode"
 DOCUMENTED_IN_8 = {
-    "action.auto_create_index": "docs-index_.html",
-    "cluster.initial_master_nodes": "modules-discovery-settings.html",
-    "cluster.name": "important-settings.html",
-    "cluster.routing.allocation.disk.watermark.flood_stage": "modules-cluster.html",
-    "cluster.routing.allocation.disk.watermark.high": "modules-cluster.html",
-    "cluster.routing.allocation.disk.watermark.low": "modules-cluster.html",
-    "discovery.seed_hosts": "modules-discovery-settings.html",
-    "discovery.type": "modules-discovery-settings.html",
-    "http.port": "modules-network.html",
-    "indices.lifecycle.history_index_enabled": "ilm-settings.html",
-    "indices.lifecycle.poll_interval": "ilm-settings.html",
-    "ingest.geoip.downloader.enabled": "geoip-processor.html",
-    "network.host": "modules-network.html",
-    "network.publish_host": "modules-network.html",
-    "node.name": "important-settings.html",
-    "node.store.allow_mmap": "index-modules-store.html",
-    "path.data": "important-settings.html",
-    "path.logs": "important-settings.html",
-    "slm.history_index_enabled": "snapshot-settings.html",
-    "transport.host": "modules-network.html",
-    "transport.port": "modules-network.html",
-    "xpack.license.self_generated.type": "license-settings.html",
-    "xpack.ml.enabled": "ml-settings.html",
-    "xpack.security.autoconfiguration.enabled": "security-settings.html",
-    "xpack.security.enabled": "security-settings.html",
-    "xpack.security.enrollment.enabled": "security-settings.html",
-    "xpack.watcher.enabled": "notification-settings.html",
-} | {
-    f"xpack.security.{layer}.ssl.{name}": "security-settings.html"
-    for layer in ("http", "transport")
-    for name in (
-        "certificate",
-        "certificate_authorities",
-        "client_authentication",
-        "enabled",
-        "key",
-        "supported_protocols",
-        "verification_mode",
-    )
+    "docs-index_.html": ["action.auto_create_index"],
+    "geoip-processor.html": ["ingest.geoip.downloader.enabled"],
+    "ilm-settings.html": ["indices.lifecycle.history_index_enabled", "indices.lifecycle.poll_interval"],
+    "important-settings.html": ["cluster.name", "node.name", "path.data", "path.logs"],
+    "index-modules-store.html": ["node.store.allow_mmap"],
+    "license-settings.html": ["xpack.license.self_generated.type"],
+    "ml-settings.html": ["xpack.ml.enabled"],
+    "modules-cluster.html": [
+        f"cluster.routing.allocation.disk.watermark.{name}" for name in ("low", "high", "flood_stage")
+    ],
+    "modules-discovery-settings.html": ["cluster.initial_master_nodes", "discovery.seed_hosts", "discovery.type"],
+    "modules-network.html": ["http.port", "network.host", "network.publish_host", "transport.host", "transport.port"],
+    "notification-settings.html": ["xpack.watcher.enabled"],
+    "security-settings.html": [
+        *(f"xpack.security.{name}" for name in ("autoconfiguration.enabled", "enabled", "enrollment.enabled")),
+        *(f"xpack.security.{layer}.ssl.{name}" for layer in ("http", "transport") for name in TLS.split()),
+    ],
+    "snapshot-settings.html": ["slm.history_index_enabled"],
 }
 
 
 @pytest.mark.parametrize("members", [{"a": "192.0.2.1"}, THREE])
 def test_version_8_gets_only_settings_it_knows(members: dict[str, str]) -> None:
     """A setting that is not documented would keep the node from starting."""
-    assert settings("8", elasticsearch_members=members).keys() <= DOCUMENTED_IN_8.keys()
+    assert settings("8", elasticsearch_members=members).keys() <= set(itertools.chain(*DOCUMENTED_IN_8.values()))
 
 
 @pytest.mark.parametrize("major", VERSIONS)
@@ -146,7 +104,6 @@ def test_one_member_is_a_single_node(major: str) -> None:
 def test_three_members_are_a_cluster_in_both_versions() -> None:
     """Version 6 counts the majority from a setting, version 8 by itself."""
     six = settings("6", elasticsearch_members=THREE)
-    assert six["discovery.zen.minimum_master_nodes"] == 2
     assert six["discovery.zen.ping.unicast.hosts"] == list(THREE.values())
     eight = settings("8", elasticsearch_members=THREE)
     assert eight["discovery.seed_hosts"] == list(THREE.values())
@@ -163,37 +120,34 @@ def test_version_6_needs_more_than_half(count: int, majority: int) -> None:
 
 
 @pytest.mark.parametrize("major", VERSIONS)
-def test_the_heap_is_fixed_and_the_log_of_its_collector_bounded(major: str) -> None:
-    """Both ends of the heap are the same, and the files are few and small."""
-    text = render("jvm.options.j2", major, elasticsearch_heap_mb=700)
-    assert re.findall(r"^-Xm[sx].*$", text, re.MULTILINE) == ["-Xms700m", "-Xmx700m"]
-    assert re.search(r"^-Xlog:gc\S*:filecount=4,filesize=8m$", text, re.MULTILINE)
-    assert text.splitlines().count("-XX:+UseG1GC") == (major == "6")
+@pytest.mark.parametrize(
+    ("template", "pattern", "found"),
+    [
+        # Both ends of the heap are the same, and the files of its collector's log are few and small.
+        ("jvm.options.j2", "^-Xm[sx].*$", ["-Xms700m", "-Xmx700m"]),
+        ("jvm.options.j2", r"^-Xlog:gc\S*:(filecount.*)$", ["filecount=4,filesize=8m"]),
+        # It comes back whatever happens, may write to two folders, and is bounded in memory.
+        ("unit.conf.j2", "^(?:Restart|MemoryMax|ProtectSystem)=(.*)$", ["always", "2424M", "strict"]),
+        ("unit.conf.j2", "^NoNewPrivileges=.*$", ["NoNewPrivileges=yes"]),
+        ("unit.conf.j2", "^ReadWritePaths=(.*)$", ["/var/lib/elasticsearch /var/log/elasticsearch"]),
+        ("guard.service.j2", "--(?:high|stop) .[0-9]", ["--high 61", "--stop 71"]),
+        ("guard.timer.j2", "OnUnitInactiveSec=.*", ["OnUnitInactiveSec=7s"]),
+    ],
+)
+def test_the_options_reach_the_host(major: str, template: str, pattern: str, found: list[str]) -> None:
+    """In both versions."""
+    options = {"heap_mb": 700, "disk_high_percent": 61, "disk_stop_percent": 71, "disk_guard_interval": 7}
+    text = render(template, major, **{f"elasticsearch_{name}": value for name, value in options.items()})
+    assert re.findall(pattern, text, re.MULTILINE) == found
 
 
 @pytest.mark.parametrize("major", VERSIONS)
-def test_the_unit_restarts_and_is_shut_in(major: str) -> None:
-    """It comes back whatever happens, may write to two folders, and is bounded in memory."""
-    text = render("unit.conf.j2", major, elasticsearch_heap_mb=512)
-    for line in ("Restart=always", "ProtectSystem=strict", "NoNewPrivileges=yes", "MemoryMax=2048M"):
-        assert f"\n{line}\n" in text
-    assert "\nReadWritePaths=/var/lib/elasticsearch /var/log/elasticsearch\n" in text
-
-
-def test_only_version_8_looks_for_data_streams() -> None:
-    """Version 6 has none and would refuse the question."""
-    assert "--data-streams" in render("guard.service.j2", "8")
-    assert "--data-streams" not in render("guard.service.j2", "6")
-
-
-@pytest.mark.parametrize("major", VERSIONS)
-def test_the_guard_gets_the_options(major: str) -> None:
-    """Its marks are the role's, and no password stands in its unit."""
-    text = render("guard.service.j2", major, elasticsearch_disk_high_percent=61, elasticsearch_disk_stop_percent=71)
-    assert "--high 61" in text
-    assert "--stop 71" in text
-    assert "g" * 16 not in text
-    assert "OnUnitInactiveSec=7s" in render("guard.timer.j2", major, elasticsearch_disk_guard_interval=7)
+def test_versions_differ_where_they_must(major: str) -> None:
+    """Version 8 brings its own collector, and 6 would refuse to look for data streams; the unit holds no password."""
+    assert ("-XX:+UseG1GC" in render("jvm.options.j2", major).splitlines()) == (major == "6")
+    guard = render("guard.service.j2", major)
+    assert ("--data-streams" in guard) == (major == "8")
+    assert "g" * 16 not in guard
 
 
 def test_rollover_by_size_uses_the_documented_field_of_each_version() -> None:
