@@ -16,7 +16,7 @@ import ssl
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote
 from urllib.request import HTTPSHandler, ProxyHandler, Request, build_opener
@@ -35,23 +35,16 @@ class GuardError(Exception):
     """Elasticsearch refused a call or did not answer; the text says which and why."""
 
 
-class Api(Protocol):
-    """A way to call Elasticsearch."""
-
-    def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:  # noqa: ANN401 - JSON
-        """Return the answer to a call; raises GuardError."""
-
-
 class Client:
     """Elasticsearch over TLS, with a client certificate and a password."""
 
-    def __init__(self, url: str, user: str, password: str, certs: Path) -> None:
-        """Use ca.crt, host.crt and host.key in ``certs``."""
-        self.url = url
-        context = ssl.create_default_context(cafile=str(certs / "ca.crt"))
-        context.load_cert_chain(certs / "host.crt", certs / "host.key")
+    def __init__(self, options: argparse.Namespace) -> None:
+        """Use the URL, the user with its password, and the certificates of the command line."""
+        self.url = options.url
+        context = ssl.create_default_context(cafile=options.certs / "ca.crt")
+        context.load_cert_chain(options.certs / "host.crt", options.certs / "host.key")
         self.opener = build_opener(ProxyHandler({}), HTTPSHandler(context=context))
-        login = f"{user}:{password}"
+        login = f"{options.user}:{options.password_file.read_text().strip()}"
         self.authorization = "Basic " + base64.b64encode(login.encode()).decode()
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:  # noqa: ANN401 - JSON
@@ -63,7 +56,7 @@ class Client:
             with self.opener.open(request, timeout=TIMEOUT_SECONDS) as answer:
                 return json.load(answer)
         except HTTPError as error:
-            text = error.read().decode(errors="replace")[:300]
+            text = " ".join(error.read().decode(errors="replace").split())[:300]
             raise GuardError(f"{method} {path}: {error.code}: {text}") from error
         except (URLError, OSError, ValueError) as error:
             raise GuardError(f"{self.url} did not answer: {error}") from error
@@ -101,24 +94,13 @@ class Index:
     created: int
 
 
-@dataclass(frozen=True)
-class Limits:
-    """Which indices to look after, and at how many percent to act."""
-
-    pattern: str
-    high: float
-    stop: float
-    data_streams: bool
-
-
 class Guard:
     """One look at the disks, and what follows from it."""
 
-    def __init__(self, api: Api, node: str, limits: Limits) -> None:
-        """Act through ``api`` in the name of ``node``."""
+    def __init__(self, api: Client, options: argparse.Namespace) -> None:
+        """Act through ``api`` in the name of a node, within the limits of the command line."""
         self.api = api
-        self.node = node
-        self.limits = limits
+        self.options = options
 
     def say(self, priority: str, text: str) -> None:
         """Write a line to the journal."""
@@ -128,7 +110,7 @@ class Guard:
         """Look once and act; only the guard of the elected master does, so that no two act at once."""
         master = self.api.call("GET", "/_cluster/state/master_node")["master_node"]
         nodes = self.api.call("GET", "/_nodes/stats/fs")["nodes"]
-        if nodes.get(master, {}).get("name") != self.node:
+        if nodes.get(master, {}).get("name") != self.options.node:
             return
         disks = [
             Disk(node["name"], node["fs"]["total"]["total_in_bytes"], node["fs"]["total"]["available_in_bytes"])
@@ -136,12 +118,12 @@ class Guard:
             if any(role.startswith("data") for role in node["roles"])
         ]
         disk = max(disks, key=lambda one: one.percent)
-        freed = self.make_room(disk) if disk.percent > self.limits.high else 0
+        freed = self.make_room(disk) if disk.percent > self.options.high else 0
         self.block(disk, freed)
 
     def make_room(self, disk: Disk) -> int:
         """Delete the oldest indices until the disk is below the high mark; return how many bytes they had."""
-        wanted = disk.used - disk.total * self.limits.high / 100
+        wanted = disk.used - disk.total * self.options.high / 100
         freed = 0
         for index in self.rolled_over():
             if freed >= wanted:
@@ -150,19 +132,19 @@ class Guard:
             freed += index.size
             self.say(
                 NOTICE,
-                f"{disk}, above {self.limits.high:g} %: deleted the oldest index {index.name} ({index.size // MB} MB)",
+                f"{disk}, above {self.options.high:g} %: deleted the oldest index {index.name} ({index.size // MB} MB)",
             )
         if freed < wanted:
             self.say(
                 WARNING,
-                f"{disk}, above {self.limits.high:g} %, and no index is left to delete but those being written: "
+                f"{disk}, above {self.options.high:g} %, and no index is left to delete but those being written: "
                 "find what else fills it, or make it larger",
             )
         return freed
 
     def rolled_over(self) -> list[Index]:
         """Return the indices that are no longer written, the oldest first."""
-        pattern = self.limits.pattern
+        pattern = self.options.indices
         aliases = self.api.call("GET", f"/{pattern}/_alias")
         candidates, written = set(), set()
         for name, index in aliases.items():
@@ -172,7 +154,7 @@ class Guard:
                     candidates.add(name)
                 else:
                     written.add(name)
-        if self.limits.data_streams:
+        if self.options.data_streams:
             for stream in self.api.call("GET", f"/_data_stream/{pattern}")["data_streams"]:
                 names = [index["index_name"] for index in stream["indices"]]
                 candidates.update(names[:-1])
@@ -195,7 +177,7 @@ class Guard:
         """Refuse writes above the stop mark, and take them again below it."""
         settings = self.api.call("GET", "/_cluster/settings?flat_settings=true")["persistent"]
         blocked = settings.get(CLUSTER_BLOCK) == "true"
-        stop = self.limits.stop
+        stop = self.options.stop
         expected = disk.percent - 100 * freed / disk.total
         if expected > stop:
             if not blocked:
@@ -216,7 +198,7 @@ class Guard:
 
     def lift_index_blocks(self, disk: Disk) -> None:
         """Lift what Elasticsearch's own last mark set index by index, and version 6 never lifts."""
-        path = f"/{self.limits.pattern}/_settings"
+        path = f"/{self.options.indices}/_settings"
         found = self.api.call("GET", f"{path}/{INDEX_BLOCK}?flat_settings=true")
         names = sorted(name for name, index in found.items() if index["settings"].get(INDEX_BLOCK) == "true")
         if names:
@@ -239,10 +221,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if not options.url.startswith("https://"):
         parser.error("--url must start with https://")
-    limits = Limits(options.indices, options.high, options.stop, options.data_streams)
     try:
-        client = Client(options.url, options.user, options.password_file.read_text().strip(), options.certs)
-        Guard(client, options.node, limits).run()
+        Guard(Client(options), options).run()
     except (GuardError, OSError) as error:
         print(f"{WARNING}{error}", flush=True)
         return 1
