@@ -137,7 +137,6 @@ PROC = Path("/proc")
 LISTENING = "0A"
 
 PROPERTIES = (
-    "LoadState",
     "ActiveState",
     "UnitFileState",
     "ReloadResult",

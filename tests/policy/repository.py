@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections import ChainMap
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -46,17 +47,13 @@ class Role:
     @property
     def entry_points(self) -> dict[str, dict[str, Any]]:
         """Return the options of each entry point in the argument specs."""
-        specs = self.load(self.path / "meta" / "argument_specs.yml") or {}
-        points: dict[str, Any] = specs.get("argument_specs") or {}
+        points = (self.load(self.path / "meta" / "argument_specs.yml") or {}).get("argument_specs") or {}
         return {name: (point or {}).get("options") or {} for name, point in points.items()}
 
     @property
     def options(self) -> dict[str, dict[str, Any]]:
         """Return every option of any entry point."""
-        merged: dict[str, dict[str, Any]] = {}
-        for options in self.entry_points.values():
-            merged |= options
-        return merged
+        return dict(ChainMap(*self.entry_points.values()))
 
 
 class Repository:
@@ -84,9 +81,9 @@ class Repository:
         """Return the files, for quick look-ups."""
         return set(self.files)
 
-    def under(self, pattern: str) -> list[Path]:
-        """Return the files whose path from the root matches a glob pattern."""
-        return sorted(path for path in self.root.glob(pattern) if path in self._known)
+    def under(self, *patterns: str) -> list[Path]:
+        """Return the files whose path from the root matches one of these glob patterns."""
+        return sorted(self._known.intersection(path for pattern in patterns for path in self.root.glob(pattern)))
 
     def name(self, path: Path) -> str:
         """Return a path as seen from the root."""
@@ -116,21 +113,6 @@ class Repository:
         directories = (path for path in (self.root / "roles").glob("*") if path.is_dir())
         tracked = {path.relative_to(self.root).parts[1] for path in self.under("roles/*/**/*")}
         return [Role(path, self.load) for path in sorted(directories) if path.name in tracked]
-
-    @cached_property
-    def playbooks(self) -> list[Path]:
-        """Return the playbooks, without the task files that they share."""
-        return self.under("playbooks/*.yml")
-
-    @cached_property
-    def task_files(self) -> list[Path]:
-        """Return the files of tasks in roles and beside playbooks."""
-        return [*self.under("roles/*/tasks/**/*.yml"), *self.under("playbooks/tasks/**/*.yml")]
-
-    @cached_property
-    def handler_files(self) -> list[Path]:
-        """Return the files of handlers."""
-        return self.under("roles/*/handlers/**/*.yml")
 
     @cached_property
     def markdown(self) -> dict[Path, str]:

@@ -220,7 +220,7 @@ def role_readme_has_its_sections(repository: Repository) -> Iterator[str]:
 @rule
 def roles_carry_their_tag(repository: Repository) -> Iterator[str]:
     """`--tags nginx` runs the role nginx."""
-    for path in repository.playbooks:
+    for path in repository.under("playbooks/*.yml"):
         for play in repository.load(path) or []:
             for entry in play.get("roles") or []:
                 name = entry.get("role") if isinstance(entry, dict) else entry
@@ -232,7 +232,7 @@ def roles_carry_their_tag(repository: Repository) -> Iterator[str]:
 @rule
 def task_files_are_short(repository: Repository) -> Iterator[str]:
     """A file of tasks fits in the head."""
-    for path in [*repository.task_files, *repository.handler_files]:
+    for path in repository.under("roles/*/tasks/**/*.yml", "roles/*/handlers/**/*.yml", "playbooks/tasks/**/*.yml"):
         lines = len(repository.texts[path].splitlines())
         if lines > MAX_TASK_LINES:
             yield f"{repository.name(path)}: {lines} lines, more than {MAX_TASK_LINES}: split it"
@@ -241,14 +241,14 @@ def task_files_are_short(repository: Repository) -> Iterator[str]:
 @rule
 def nothing_forbidden(repository: Repository) -> Iterator[str]:
     """No hidden failures, no open doors, no unchecked certificates."""
-    for folder in ("roles", "playbooks", "group_vars", "inventories", "molecule"):
-        for path in repository.under(f"{folder}/**/*"):
-            if path.suffix == ".md":
-                continue
-            for number, line in enumerate(repository.texts.get(path, "").splitlines(), 1):
-                for pattern, why in FORBIDDEN.items():
-                    if found := re.search(pattern, line, re.IGNORECASE):
-                        yield f"{repository.name(path)}:{number}: '{found[0]}' {why}"
+    folders = ("roles", "playbooks", "group_vars", "inventories", "molecule")
+    for path in repository.under(*(f"{folder}/**/*" for folder in folders)):
+        if path.suffix == ".md":
+            continue
+        for number, line in enumerate(repository.texts.get(path, "").splitlines(), 1):
+            for pattern, why in FORBIDDEN.items():
+                if found := re.search(pattern, line, re.IGNORECASE):
+                    yield f"{repository.name(path)}:{number}: '{found[0]}' {why}"
 
 
 def walk(tasks: Any, delegate: Any = None, become: Any = None) -> Iterator[tuple[dict[str, Any], Any, Any]]:
@@ -350,7 +350,7 @@ def collections_are_the_bundled_ones(repository: Repository) -> Iterator[str]:
         if bundled.get(name) != version:
             yield f"requirements.yml: {name} {version}, but ansible bundles {bundled.get(name)}"
     used = set()
-    for path in [*repository.under("roles/**/*.yml"), *repository.under("playbooks/**/*.yml")]:
+    for path in repository.under("roles/**/*.yml", "playbooks/**/*.yml"):
         text = repository.texts[path]
         used |= {name for name in bundled if re.search(rf"\b{re.escape(name)}\.\w", text)}
     for name in sorted(used - pinned.keys()):

@@ -181,7 +181,6 @@ def shown(started: float, reloaded: float | None = None, **more: str) -> dict[st
         return datetime.fromtimestamp(moment, UTC).strftime("%a %Y-%m-%d %H:%M:%S.%f UTC")
 
     return {
-        "LoadState": "loaded",
         "ActiveState": "active",
         "UnitFileState": "enabled",
         "ReloadResult": "success",
