@@ -1,14 +1,14 @@
-"""What the tests share: a real PostgreSQL, ways to break it, and voters in threads."""  # noqa: INP001 - no package
+"""What the tests share: a real PostgreSQL, ways to break it, and votes in threads."""  # noqa: INP001 - no package
 
 import importlib.util
 import os
 import shutil
 import subprocess
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -90,20 +90,22 @@ class Server:
         finally:
             self.start()
 
+    def connect(self, name: str = "") -> "closing[psycopg2.extensions.connection]":
+        """Return a connection of its own as the superuser, to the app's test database or the one named."""
+        name = name or connections["default"].settings_dict["NAME"]
+        return closing(psycopg2.connect(host=str(self.home), user="postgres", dbname=name))
+
     def sql(self, statement: str, *parameters: object, name: str = "postgres") -> list[Any]:
         """Run a statement as the superuser on a connection of its own."""
-        connection = psycopg2.connect(host=str(self.home), user="postgres", dbname=name)
-        try:
+        with self.connect(name) as connection:
             connection.autocommit = True
             with connection.cursor() as cursor:
                 cursor.execute(statement, parameters or None)
                 return cursor.fetchall() if cursor.description else []
-        finally:
-            connection.close()
 
     def app_sql(self, statement: str, *parameters: object) -> list[Any]:
         """Run a statement as the superuser in the app's test database."""
-        return self.sql(statement, *parameters, name=connections["default"].settings_dict["NAME"])
+        return self.sql(statement, *parameters, name="")
 
     @contextmanager
     def setting(self, name: str, value: str) -> Iterator[None]:
@@ -162,31 +164,16 @@ def wait_until(condition: Callable[[], object], seconds: float = 10) -> None:
         time.sleep(0.02)
 
 
-class Voter(threading.Thread):
-    """One vote in a thread of its own, as a request of gunicorn's would cast it."""
+def cast_in_thread(question: int = 1, choice: int = 1, token: uuid.UUID | None = None) -> Future[bool]:
+    """Cast a vote in a thread of its own, as a request of gunicorn's would; the result is whether it was new."""
 
-    def __init__(self, question: int = 1, choice: int = 1, token: uuid.UUID | None = None) -> None:
-        """Start voting."""
-        super().__init__(daemon=True)
-        self.vote = (question, choice, token or uuid.uuid4())
-        self.is_new: bool | None = None
-        self.error: BaseException | None = None
-        self.start()
-
-    def run(self) -> None:
-        """Cast the vote and keep what came of it."""
+    def cast() -> bool:
         try:
-            self.is_new = cast_vote(*self.vote)
-        except Exception as error:  # noqa: BLE001 - the test looks at it
-            self.error = error
+            return cast_vote(question, choice, token or uuid.uuid4())
         finally:
             connections.close_all()
 
-    def result(self) -> bool:
-        """Wait for the end and return whether the vote was new."""
-        self.join(20)
-        if self.error:
-            raise self.error
-        if self.is_new is None:
-            raise TimeoutError("the vote did not end")
-        return self.is_new
+    thread = ThreadPoolExecutor(1)
+    vote = thread.submit(cast)
+    thread.shutdown(wait=False)
+    return vote

@@ -1,6 +1,5 @@
 """The app as it is run: gunicorn's threads with connections that last."""
 
-import http.client
 import os
 import re
 import socket
@@ -12,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from django.db import connections
 from testkit import Server, wait_until
@@ -25,7 +25,7 @@ class Gunicorn:
     def __init__(self, scratch: Path) -> None:
         """Start it, with the test's own database and the log in a file."""
         self.socket = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self.socket.getsockname()[1]
+        self.address = f"127.0.0.1:{self.socket.getsockname()[1]}"
         self.log = scratch / "log"
         name = connections["default"].settings_dict["NAME"]
         config = Path(os.environ["POLLS_CONFIG"]).read_text(encoding="utf-8")
@@ -43,20 +43,11 @@ class Gunicorn:
                 stderr=log,
             )  # fmt: skip
 
-    def ask(self, method: str, path: str, body: str = "", **headers: str) -> tuple[int, str, http.client.HTTPMessage]:
+    def ask(self, method: str, path: str, cookie: str = "", **fields: str) -> httpx.Response:
         """Send a request as nginx would pass it on."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        forwarded = {
-            "X-Forwarded-Proto": "https",
-            "Origin": f"https://127.0.0.1:{self.port}",
-            "Content-Type": "application/x-www-form-urlencoded",
-        }
-        try:
-            connection.request(method, path, body, forwarded | headers)
-            response = connection.getresponse()
-            return response.status, response.read().decode(), response.headers
-        finally:
-            connection.close()
+        headers = {"X-Forwarded-Proto": "https", "Origin": f"https://{self.address}", "Cookie": cookie}
+        url = f"http://{self.address}{path}"
+        return httpx.request(method, url, data=fields or None, headers=headers, timeout=30, trust_env=False)
 
     def stop(self) -> None:
         """End it in good order."""
@@ -71,7 +62,7 @@ def gunicorn(live: Server, tmp_path: Path) -> Iterator[Gunicorn]:
     assert live.data.exists()
     process = Gunicorn(tmp_path)
     try:
-        wait_until(lambda: process.ask("GET", "/healthz")[0] == 200, seconds=60)
+        wait_until(lambda: process.ask("GET", "/healthz").is_success, seconds=60)
         yield process
     finally:
         process.stop()
@@ -81,22 +72,21 @@ def test_a_restart_of_the_database_fails_no_request(
     live: Server, gunicorn: Gunicorn, tally: Callable[[], dict[int, int]]
 ) -> None:
     """Lasting connections break in every thread; votes and reads only take longer."""
-    _status, form, headers = gunicorn.ask("GET", "/polls/1/")
-    match = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', form)
-    assert match is not None
-    cookie = headers["Set-Cookie"].split(";")[0]
+    form = gunicorn.ask("GET", "/polls/1/")
+    (secret,) = re.findall(r'name="csrfmiddlewaretoken" value="(\w+)"', form.text)
+    cookie = form.headers["Set-Cookie"].split(";")[0]
     over = threading.Event()
     votes: list[int] = []
     reads: list[int] = []
 
     def vote() -> None:
         while not over.is_set():
-            body = f"choice=1&token={uuid.uuid4()}&csrfmiddlewaretoken={match[1]}"
-            votes.append(gunicorn.ask("POST", "/polls/1/vote/", body, Cookie=cookie)[0])
+            fields = {"choice": "1", "token": str(uuid.uuid4()), "csrfmiddlewaretoken": secret}
+            votes.append(gunicorn.ask("POST", "/polls/1/vote/", cookie, **fields).status_code)
 
     def read() -> None:
         while not over.is_set():
-            reads.append(gunicorn.ask("GET", "/polls/1/results/")[0])
+            reads.append(gunicorn.ask("GET", "/polls/1/results/").status_code)
 
     threads = [threading.Thread(target=target) for target in (vote, vote, vote, vote, read, read)]
     for thread in threads:

@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
-import psycopg2
 import pytest
-from django.db import DatabaseError, connections
+from django.db import DatabaseError
 from django.test import Client
 from pytest_django.fixtures import Settings
-from testkit import Server, Voter, wait_until
+from testkit import Server, cast_in_thread, wait_until
 
 from polls.voting import cast_vote
 from sreproject.outage import DatabaseUnavailableError
@@ -40,15 +39,9 @@ def failing(server: Server, sqlstate: str, times: int = 1) -> Iterator[None]:
 @contextmanager
 def locked_choice(server: Server) -> Iterator[None]:
     """Hold a lock on choice 1, so that a vote for it stops in mid-statement."""
-    other = psycopg2.connect(
-        host=str(server.home), user="postgres", dbname=connections["default"].settings_dict["NAME"]
-    )
-    try:
-        with other.cursor() as cursor:
-            cursor.execute("SELECT 1 FROM polls_choice WHERE id = 1 FOR UPDATE")
+    with server.connect() as other, other.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM polls_choice WHERE id = 1 FOR UPDATE")
         yield
-    finally:
-        other.close()
 
 
 @pytest.mark.parametrize("sqlstate", ["25006", "40001", "57P01", "57P02", "57P03", "08000", "08003", "08006", "08P01"])
@@ -70,31 +63,31 @@ def test_other_errors_are_raised_at_once(live: Server, tally: Tally, sqlstate: s
 def test_a_read_only_server_is_waited_for(live: Server, tally: Tally) -> None:
     """The reference's second failure: 25006 while the standby is not yet promoted."""
     with live.setting("default_transaction_read_only", "on"):
-        voters = [Voter() for _ in range(5)]
+        voters = [cast_in_thread() for _ in range(5)]
         time.sleep(0.5)
-    assert all(voter.result() for voter in voters)
+    assert all(voter.result(20) for voter in voters)
     assert tally() == {1: 5}
 
 
 def test_a_stopped_server_is_waited_for(live: Server, tally: Tally) -> None:
     """The reference's first failure: the connection is refused; votes under way break."""
     with locked_choice(live):
-        voters = [Voter() for _ in range(5)]
+        voters = [cast_in_thread() for _ in range(5)]
         wait_until(lambda: len(live.backends("wait_event_type = 'Lock'")) == len(voters))
         with live.stopped():
             time.sleep(0.5)
-    assert all(voter.result() for voter in voters)
+    assert all(voter.result(20) for voter in voters)
     assert tally() == {1: 5}
 
 
 def test_a_terminated_session_is_replaced(live: Server, tally: Tally) -> None:
     """57P01 in mid-statement."""
     with locked_choice(live):
-        voter = Voter()
+        voter = cast_in_thread()
         wait_until(lambda: live.backends("wait_event_type = 'Lock'"))
         live.kill_backends()
         wait_until(lambda: live.backends("wait_event_type = 'Lock'"))
-    assert voter.result() is True
+    assert voter.result(20) is True
     assert tally() == {1: 1}
 
 
@@ -113,14 +106,14 @@ def test_a_cancelled_wait_for_the_standby_is_no_confirmation(live: Server, tally
         return before not in (live.waiting_for_standby() or [before])
 
     with live.setting("synchronous_standby_names", "nobody"):
-        voter = Voter()
+        voter = cast_in_thread()
         for _ in range(2):
             wait_until(live.waiting_for_standby)
             (pid,) = live.waiting_for_standby()
             live.sql("SELECT pg_cancel_backend(%s)", pid)
             wait_until(partial(waits_again, pid))
-        assert voter.is_alive()
-    assert voter.result() is False  # counted by the first attempt, confirmed by the last
+        assert not voter.done()
+    assert voter.result(20) is False  # counted by the first attempt, confirmed by the last
     assert tally() == {1: 1}
 
 
@@ -128,16 +121,16 @@ def test_a_repeat_waits_for_the_standby_too(live: Server, tally: Tally) -> None:
     """A row that is visible here, but perhaps nowhere else, is not vouched for."""
     token = uuid.uuid4()
     with live.setting("synchronous_standby_names", "nobody"):
-        first = Voter(token=token)
+        first = cast_in_thread(token=token)
         wait_until(live.waiting_for_standby)
         live.sql("SELECT pg_terminate_backend(%s)", live.waiting_for_standby()[0])
         wait_until(lambda: tally() == {1: 1})  # visible, and on no standby
-        second = Voter(token=token)
+        second = cast_in_thread(token=token)
         wait_until(lambda: len(live.waiting_for_standby()) >= 1)
         time.sleep(0.5)
-        assert first.is_alive()
-        assert second.is_alive()
-    assert (first.result(), second.result()) == (False, False)
+        assert not first.done()
+        assert not second.done()
+    assert (first.result(20), second.result(20)) == (False, False)
     assert tally() == {1: 1}
 
 

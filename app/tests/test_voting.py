@@ -5,10 +5,9 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-import psycopg2
 import pytest
 from django.db import connections
-from testkit import Server, Voter, wait_until
+from testkit import Server, cast_in_thread, wait_until
 
 from polls.models import Choice
 from polls.voting import UnknownChoiceError, cast_vote
@@ -36,16 +35,16 @@ def test_a_choice_must_belong_to_the_question(tally: Tally, choice: int) -> None
 
 def test_concurrent_votes_are_all_counted(tally: Tally) -> None:
     """Votes for the same few choices at the same time add up."""
-    voters = [Voter(*vote) for _ in range(20) for vote in ((1, 1), (1, 2), (1, 1), (2, 4))]
-    assert all(voter.result() for voter in voters)
+    voters = [cast_in_thread(*vote) for _ in range(20) for vote in ((1, 1), (1, 2), (1, 1), (2, 4))]
+    assert all(voter.result(20) for voter in voters)
     assert tally() == {1: 40, 2: 20, 4: 20}
 
 
 def test_the_same_token_at_the_same_time_counts_once(tally: Tally) -> None:
     """Exactly one of many simultaneous senders finds the vote to be new."""
     token = uuid.uuid4()
-    voters = [Voter(1, choice, token) for _ in range(10) for choice in (1, 2)]
-    assert Counter(voter.result() for voter in voters) == {True: 1, False: 19}
+    voters = [cast_in_thread(1, choice, token) for _ in range(10) for choice in (1, 2)]
+    assert Counter(voter.result(20) for voter in voters) == {True: 1, False: 19}
     assert sum(tally().values()) == 1
 
 
@@ -61,33 +60,25 @@ def test_a_vote_is_one_statement(
 
 def test_a_choice_deleted_meanwhile_is_an_unknown_choice(live: Server, tally: Tally) -> None:
     """The vote waits for the deletion and is then refused."""
-    other = psycopg2.connect(host=str(live.home), user="postgres", dbname=connections["default"].settings_dict["NAME"])
-    try:
-        with other, other.cursor() as cursor:
-            cursor.execute("DELETE FROM polls_openingcount WHERE choice_id = 8")
-            cursor.execute("DELETE FROM polls_choice WHERE id = 8")
-            voter = Voter(3, 8)
-            wait_until(lambda: live.backends("wait_event_type = 'Lock'"))
-    finally:
-        other.close()
+    with live.connect() as other, other, other.cursor() as cursor:
+        cursor.execute("DELETE FROM polls_openingcount WHERE choice_id = 8")
+        cursor.execute("DELETE FROM polls_choice WHERE id = 8")
+        voter = cast_in_thread(3, 8)
+        wait_until(lambda: live.backends("wait_event_type = 'Lock'"))
     with pytest.raises(UnknownChoiceError):
-        voter.result()
+        voter.result(20)
     assert tally() == {}
 
 
 def test_votes_for_one_choice_queue(live: Server, tally: Tally) -> None:
     """One vote waits at the row, the others wait for their turn, and those for another choice do not."""
-    other = psycopg2.connect(host=str(live.home), user="postgres", dbname=connections["default"].settings_dict["NAME"])
-    try:
-        with other, other.cursor() as cursor:
-            cursor.execute("UPDATE polls_choice SET choice_text = 'Still much' WHERE id = 1")
-            voters = [Voter(1, 1) for _ in range(5)]
-            wait_until(lambda: len(live.backends("wait_event = 'advisory'")) == 4)
-            assert len(live.backends("wait_event = 'transactionid'")) == 1
-            assert Voter(1, 2).result()
-    finally:
-        other.close()
-    assert all(voter.result() for voter in voters)
+    with live.connect() as other, other, other.cursor() as cursor:
+        cursor.execute("UPDATE polls_choice SET choice_text = 'Still much' WHERE id = 1")
+        voters = [cast_in_thread(1, 1) for _ in range(5)]
+        wait_until(lambda: len(live.backends("wait_event = 'advisory'")) == 4)
+        assert len(live.backends("wait_event = 'transactionid'")) == 1
+        assert cast_in_thread(1, 2).result(20)
+    assert all(voter.result(20) for voter in voters)
     assert tally() == {1: 5, 2: 1}
 
 
