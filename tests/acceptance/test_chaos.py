@@ -34,11 +34,6 @@ def judged(folder: Path) -> dict[str, Any]:
     return found
 
 
-def broken(folder: Path) -> set[str]:
-    """Return the rules that do not hold."""
-    return {rule["key"] for rule in judged(folder)["rules"] if not rule["holds"]}
-
-
 def assert_green(result: tuple[int, str, list[Path]], name: str, tell: Callable[[str], None]) -> None:
     """Check that a run met its budget, left its record, and said so."""
     code, output, folders = result
@@ -51,6 +46,22 @@ def assert_green(result: tuple[int, str, list[Path]], name: str, tell: Callable[
     assert folder.name in (RESULTS / "index.html").read_text(encoding="utf-8")
     assert judged(folder)["verdict"] == "pass"
     tell(f"{judged(folder)['summary']}")
+
+
+def assert_refused(why: str, *arguments: str) -> None:
+    """Check that an experiment is refused in these words, before anything is broken."""
+    code, output, folders = experiment("chaos-primary-down.yml", *arguments)
+    assert code != 0
+    assert why in output
+    assert folders == []
+
+
+def broken_by(control: str) -> set[str]:
+    """Run a negative control, which has to come out red, and return the rules that do not hold."""
+    code, output, (folder,) = experiment(f"playbooks/chaos-negative-control-{control}.yml")
+    assert code != 0
+    assert f"FAIL negative-control-{control}: " in output
+    return {rule["key"] for rule in judged(folder)["rules"] if not rule["holds"]}
 
 
 @pytest.fixture
@@ -74,28 +85,19 @@ def locked_site() -> Iterator[None]:
 @pytest.mark.usefixtures("whole_cluster")
 def test_site_that_may_not_be_broken_is_left_alone() -> None:
     """An inventory has to allow it."""
-    code, output, folders = experiment("chaos-primary-down.yml", "-e", "chaos_allowed=false")
-    assert code != 0
-    assert "chaos_allowed is not true" in output
-    assert folders == []
+    assert_refused("chaos_allowed is not true", "-e", "chaos_allowed=false")
 
 
 @pytest.mark.usefixtures("whole_cluster", "locked_site")
 def test_second_experiment_at_the_same_time_is_refused() -> None:
     """Two experiments would judge each other's faults."""
-    code, output, folders = experiment("chaos-primary-down.yml")
-    assert code != 0
-    assert "another experiment is running" in output
-    assert folders == []
+    assert_refused("another experiment is running")
 
 
 @pytest.mark.usefixtures("whole_cluster")
 def test_nothing_is_broken_that_is_not_whole(lonely_primary: str) -> None:
     """Without its standby the primary would be lost for good: it is not touched, and the lock is open again."""
-    code, output, folders = experiment("chaos-primary-down.yml")
-    assert code != 0
-    assert "the steady state is not met, so nothing was touched" in output
-    assert folders == []
+    assert_refused("the steady state is not met, so nothing was touched")
     assert lab.sql(lonely_primary, "select pg_is_in_recovery()") == "f"
     assert lab.run(lab.group("app")[0], "systemctl", "is-active", "chaos-lock").stdout.strip() == "inactive"
 
@@ -124,21 +126,13 @@ def test_lost_primary_is_relieved_and_the_run_is_green(name: str, tell: Callable
 @pytest.mark.usefixtures("whole_cluster")
 def test_asynchronous_replication_makes_a_run_red() -> None:
     """The negative control: votes that only the lost primary had are missed, and the setting is back afterwards."""
-    code, output, folders = experiment("playbooks/chaos-negative-control-asynchronous.yml")
-    assert code != 0
-    assert "FAIL negative-control-asynchronous: " in output
-    (folder,) = folders
-    assert "lost" in broken(folder)
+    assert "lost" in broken_by("asynchronous")
 
 
 @pytest.mark.usefixtures("whole_cluster")
 def test_vote_that_vanishes_makes_a_run_red() -> None:
     """The negative control: a confirmed vote is removed from the ledger, the judge sees it, and it is put back."""
-    code, output, folders = experiment("playbooks/chaos-negative-control-row-removed.yml")
-    assert code != 0
-    assert "FAIL negative-control-row-removed: " in output
-    (folder,) = folders
-    assert {"lost", "tally"} <= broken(folder)
+    assert {"lost", "tally"} <= broken_by("row-removed")
     lab.wait_until("the same choices in every database", lab.same_everywhere, 10)
     for host in lab.group("postgres"):
         lab.assert_explained(host)
