@@ -79,7 +79,9 @@ SILENT = {"answer": None}
 DOWN = {"answer": stats(waiting=10), "wrong": "https://192.0.2.14:9200 does not answer"}
 WELL: dict[str, Any] = {"wrong": ""}
 RESTART = [r"Filebeat is {}\. Restarting it\.", r"Filebeat runs again after 0\.0 s\."]
-LEFT_ALONE = r"Filebeat is hung: .*\. Left alone: it was restarted {} s ago\."
+LEFT_ALONE = (
+    r"Filebeat is hung: its statistics are not answered \(timed out\)\. Left alone: it was restarted {} s ago\."
+)
 WAITS = r"Filebeat waits for Elasticsearch: {}\. A restart would not help; nothing was done\."
 
 
