@@ -189,11 +189,11 @@ class Files:
         Raises:
             DeployError: one could not be put in place, or its check refused it.
         """
-        for entry in self.entries:
-            if (source := entry.get("copy_of")) and not (self.module.check_mode and not Path(source).exists()):
-                entry["data"] = self.read(source)
-        pending = any(self.differs(entry) for entry in self.entries)
         try:
+            for entry in self.entries:
+                if (source := entry.get("copy_of")) and not (self.module.check_mode and not Path(source).exists()):
+                    entry["data"] = Path(source).read_bytes()
+            pending = any(self.differs(entry) for entry in self.entries)
             for entry in self.entries:
                 if pending and entry.get("validate") and not self.module.check_mode:
                     self.validate(entry)
@@ -202,14 +202,6 @@ class Files:
             for step in reversed(self.undo):
                 step()
             raise DeployError(str(error)) from error
-
-    @staticmethod
-    def read(path: str) -> bytes:
-        """Return the content of a file on the host."""
-        try:
-            return Path(path).read_bytes()
-        except OSError as error:
-            raise DeployError(f"{path}: {error.strerror}") from error
 
     def differs(self, entry: Entry) -> bool:
         """Return whether what is on the host is of another kind or content; owner and mode apart."""
@@ -239,13 +231,7 @@ class Files:
     def place(self, entry: Entry) -> None:
         """Bring one file to its wanted state."""
         path = Path(entry["path"])
-        watched = (
-            entry.get("data") is None
-            and not entry.get("state")
-            and not entry.get("link_to")
-            and not entry.get("copy_of")
-        )
-        if watched:
+        if all(entry.get(kind) is None for kind in ("data", "state", "link_to", "copy_of")):
             if not path.exists() and not self.module.check_mode:
                 raise DeployError(f"{path} is missing on the host; it has to be put there first")
             return
@@ -367,8 +353,8 @@ class Unit:
         """Ask systemd about the unit."""
         self.module = module
         self.name = name
-        self.state: dict[str, str] = {}
-        self.look()
+        shown = self.systemctl("show", "--timestamp=us+utc", f"--property={','.join(PROPERTIES)}", name)
+        self.state = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
 
     def systemctl(self, *arguments: str) -> str:
         """Run systemctl; a failure is explained by the unit's last lines in the journal."""
@@ -380,11 +366,6 @@ class Unit:
             raise DeployError(f"systemctl {' '.join(arguments)}: {errors.strip()} {self.name} said: {journal.strip()}")
         return str(output)
 
-    def look(self) -> None:
-        """Read the unit's state."""
-        shown = self.systemctl("show", "--timestamp=us+utc", f"--property={','.join(PROPERTIES)}", self.name)
-        self.state = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
-
     def time(self, name: str) -> float:
         """Return one of the unit's times as seconds since the epoch, 0 where it has none."""
         with contextlib.suppress(ValueError):
@@ -394,11 +375,6 @@ class Unit:
                 .timestamp()
             )
         return 0.0
-
-    @property
-    def runs(self) -> bool:
-        """Return whether the unit is active."""
-        return self.state["ActiveState"] in {"active", "reloading"}
 
     @property
     def started(self) -> float:
@@ -419,7 +395,7 @@ class Unit:
         actions = []
         if self.state["UnitFileState"] in {"disabled", ""}:
             actions.append("enable")
-        if not self.runs:
+        if self.state["ActiveState"] not in {"active", "reloading"}:
             actions.append("start")
         elif self.outdated(entries, changed, "restart", self.started):
             actions.append("restart")

@@ -193,10 +193,6 @@ class Setup:
             mappings = next(iter(mappings.values()))
         return all(mapped(mappings, field["name"]) == field["type"] for field in self.options["fields"])
 
-    def has_pipeline(self, module: str, fileset: str) -> bool:
-        """Return whether a pipeline of the fileset is there."""
-        return bool(self.elasticsearch.ask(f"/_ingest/pipeline/{self.name}-{module}-{fileset}-*"))
-
     def missing(self) -> list[str]:
         """Return what has to be set up."""
         result = []
@@ -205,8 +201,12 @@ class Setup:
         kind = "_data_stream" if self.options["data_stream"] else "_alias"
         if not self.elasticsearch.ask(f"/{kind}/{self.name}"):
             result.append(f"{'data stream' if self.options['data_stream'] else 'alias'} {self.name}")
-        for module, filesets in sorted(self.options["modules"].items()):
-            result += [f"pipeline of {module}.{name}" for name in filesets if not self.has_pipeline(module, name)]
+        result += [
+            f"pipeline of {module}.{fileset}"
+            for module, filesets in sorted(self.options["modules"].items())
+            for fileset in filesets
+            if not self.elasticsearch.ask(f"/_ingest/pipeline/{self.name}-{module}-{fileset}-*")
+        ]
         return result
 
     def configuration(self) -> Json:
