@@ -7,6 +7,7 @@ import functools
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -239,39 +240,6 @@ def test_says_at_the_end_of_the_wait_what_was_answered(server: Elasticsearch) ->
         elasticsearch_state.wait(client, [BOOTSTRAP], 10, clock=lambda: next(now), sleep=lambda _: None)
 
 
-class Module:
-    """As much of AnsibleModule as the module of the keystore uses, with the tool itself behind it."""
-
-    def __init__(self, folder: Path, entries: list[str] | None, *, check_mode: bool = False) -> None:
-        """Have a keystore with these entries, or none."""
-        self.params = {"program": "elasticsearch-keystore", "config_dir": str(folder)}
-        self.check_mode = check_mode
-        self.entries = entries
-        self.file = folder / "elasticsearch.keystore"
-        self.values: dict[str, str | None] = {}
-        self.commands: list[list[str]] = []
-        if entries is not None:
-            self.file.touch()
-
-    def run_command(self, command: list[str], *, data: str | None, **_: Any) -> tuple[int, str, str]:
-        """Do what the tool does."""
-        self.commands.append(command)
-        match command[1:]:
-            case ["list"]:
-                return 0, "\n".join(self.entries or []) + "\n", ""
-            case ["create"]:
-                self.entries = ["keystore.seed"]
-                self.file.touch()
-            case ["remove", name]:
-                assert self.entries is not None
-                self.entries.remove(name)
-            case ["add", "--stdin", name]:
-                assert self.entries is not None
-                self.entries.append(name)
-                self.values[name] = data
-        return 0, "", ""
-
-
 @pytest.mark.parametrize(
     ("entries", "actions"),
     [
@@ -287,13 +255,25 @@ class Module:
 @pytest.mark.parametrize("check_mode", [False, True])
 def test_keystore(tmp_path: Path, entries: list[str] | None, actions: list[str], *, check_mode: bool) -> None:
     """The password is added where it is missing, by standard input, and what the package left is taken out."""
-    module = Module(tmp_path, entries and list(entries), check_mode=check_mode)
-    keystore = elasticsearch_keystore.Keystore(module)
+    ran: list[tuple[list[str], str | None]] = []
+
+    def run_command(command: list[str], *, data: str | None, **more: Any) -> tuple[int, str, str]:
+        assert more == {"check_rc": True, "environ_update": {"ES_PATH_CONF": str(tmp_path)}}
+        ran.append((command, data))
+        return 0, "\n".join(entries or []) + "\n", ""
+
+    if entries is not None:
+        (tmp_path / "elasticsearch.keystore").touch()
+    params = {"program": "tool", "config_dir": str(tmp_path)}
+    keystore = elasticsearch_keystore.Keystore(
+        SimpleNamespace(params=params, check_mode=check_mode, run_command=run_command)
+    )
     keystore.ensure(BOOTSTRAP, data("8", "__elasticsearch_keystore_unwanted"))
     assert keystore.actions == actions
-    assert not [word for command in module.commands for word in command if BOOTSTRAP in word]
-    if check_mode:
-        assert module.entries == entries
-    else:
-        assert sorted(module.entries or []) == ["bootstrap.password", "keystore.seed"]
-        assert module.values in ({}, {"bootstrap.password": BOOTSTRAP})
+    commands = {
+        "create the keystore": (["tool", "create"], None),
+        "remove autoconfiguration.password_hash": (["tool", "remove", "autoconfiguration.password_hash"], None),
+        "add bootstrap.password": (["tool", "add", "--stdin", "bootstrap.password"], BOOTSTRAP),
+    }
+    listed = [] if entries is None else [(["tool", "list"], None)]
+    assert ran == listed + ([] if check_mode else [commands[action] for action in actions])
