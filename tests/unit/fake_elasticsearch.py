@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -114,71 +113,80 @@ def percentile(numbers: list[float], percent: float) -> float | None:
     return low + (sorted(numbers)[math.ceil(place)] - low) * (place % 1)
 
 
-Bucket = Callable[[list[Event], Json], Json]
+LEAVES = {"top_hits", "percentiles", "cardinality", "geo_centroid"}
 
 
-def agg_terms(body: Json, events: list[Event], bucket: Bucket) -> Json:
-    """Answer a terms aggregation."""
-    options(body, required={"field"}, optional={"size"})
-    counts = Counter(values(events, body["field"])).most_common(body.get("size", 10))
-    return {
-        "buckets": [
-            bucket([event for event in events if event.get(body["field"]) == key], {"key": key}) for key, _ in counts
-        ]
-    }
+def buckets(kind: str, body: Json, events: list[Event], inner: Json) -> Json:  # noqa: C901, PLR0911 - one arm a kind
+    """Answer an aggregation that has others within."""
+
+    def bucket(inside: list[Event], **head: Any) -> Json:
+        return {**head, "doc_count": len(inside), **aggregate(inner, inside)}
+
+    field = body.get("field", "")
+    match kind:
+        case "terms":
+            options(body, required={"field"}, optional={"size"})
+            counts = Counter(values(events, field)).most_common(body.get("size", 10))
+            return {"buckets": [bucket([one for one in events if one.get(field) == key], key=key) for key, _ in counts]}
+        case "auto_date_histogram":
+            # Empty buckets between others are there.
+            options(body, required={"field", "buckets"})
+            times = [time_ms(value) for value in values(events, field)]
+            if not times:
+                return {"buckets": [], "interval": "1s"}
+            step = next(step for step in STEPS if max(times) // step - min(times) // step < body["buckets"])
+            found = [
+                bucket([one for one in events if time_ms(one[field]) // step == key], key=key * step)
+                for key in range(int(min(times) // step), int(max(times) // step) + 1)
+            ]
+            return {"buckets": found, "interval": f"{step // 1000}s"}
+        case "geohash_grid":
+            options(body, required={"field", "precision"}, optional={"size"})
+            cells: dict[str, list[Event]] = {}
+            for one in events:
+                if place := one.get(field):
+                    cells.setdefault(geohash(place["lat"], place["lon"], body["precision"]), []).append(one)
+            ordered = sorted(cells.items(), key=lambda item: -len(item[1]))
+            return {"buckets": [bucket(inside, key=key) for key, inside in ordered[: body.get("size", 10_000)]]}
+        case "date_range":
+            # Bounds are numbers.
+            options(body, required={"field", "ranges"})
+            ranges = [{name: float(limits[name]) for name in ("from", "to")} for limits in body["ranges"]]
+            return {
+                "buckets": [
+                    bucket([one for one in events if limits["from"] <= time_ms(one[field]) < limits["to"]], **limits)
+                    for limits in ranges
+                ]
+            }
+        case "filters":
+            options(body, required={"filters"})
+            queries = body["filters"].items()
+            return {
+                "buckets": {name: bucket([one for one in events if matches(query, one)]) for name, query in queries}
+            }
+        case "filter":
+            return bucket([one for one in events if matches(body, one)])
+    raise BadRequestError(f"unknown aggregation {kind}")
 
 
-def agg_auto_date_histogram(body: Json, events: list[Event], bucket: Bucket) -> Json:
-    """Answer an auto_date_histogram aggregation, empty buckets between included."""
-    options(body, required={"field", "buckets"})
-    times = [time_ms(value) for value in values(events, body["field"])]
-    if not times:
-        return {"buckets": [], "interval": "1s"}
-    step = next(step for step in STEPS if max(times) // step - min(times) // step < body["buckets"])
-    keys = range(int(min(times) // step), int(max(times) // step) + 1)
-    return {
-        "buckets": [
-            bucket([event for event in events if time_ms(event[body["field"]]) // step == key], {"key": key * step})
-            for key in keys
-        ],
-        "interval": f"{step // 1000}s",
-    }
+def figures(kind: str, body: Json, events: list[Event]) -> Json:
+    """Answer one of the aggregations that have none within."""
+    found = values(events, body.get("field", ""))
+    if kind == "top_hits":
+        return top_hits(body, events)
+    if kind == "percentiles":
+        options(body, required={"field", "percents", "keyed"})
+        return {"values": [{"key": float(one), "value": percentile(found, one)} for one in body["percents"]]}
+    options(body, required={"field"})
+    if kind == "cardinality":
+        return {"value": len(set(found))}
+    if not found:
+        return {"count": 0}
+    location = {axis: sum(place[axis] for place in found) / len(found) for axis in ("lat", "lon")}
+    return {"location": location, "count": len(found)}
 
 
-def agg_geohash_grid(body: Json, events: list[Event], bucket: Bucket) -> Json:
-    """Answer a geohash_grid aggregation."""
-    options(body, required={"field", "precision"}, optional={"size"})
-    cells: dict[str, list[Event]] = {}
-    for event in events:
-        if place := event.get(body["field"]):
-            cells.setdefault(geohash(place["lat"], place["lon"], body["precision"]), []).append(event)
-    ordered = sorted(cells.items(), key=lambda item: -len(item[1]))
-    return {"buckets": [bucket(inside, {"key": key}) for key, inside in ordered[: body.get("size", 10_000)]]}
-
-
-def agg_date_range(body: Json, events: list[Event], bucket: Bucket) -> Json:
-    """Answer a date_range aggregation with numbers as bounds."""
-    options(body, required={"field", "ranges"})
-    buckets = []
-    for limits in body["ranges"]:
-        low, high = float(limits["from"]), float(limits["to"])
-        inside = [event for event in events if low <= time_ms(event[body["field"]]) < high]
-        buckets.append(bucket(inside, {"from": low, "to": high}))
-    return {"buckets": buckets}
-
-
-def agg_filters(body: Json, events: list[Event], bucket: Bucket) -> Json:
-    """Answer a filters aggregation with names."""
-    options(body, required={"filters"})
-    return {
-        "buckets": {
-            name: bucket([event for event in events if matches(query, event)], {})
-            for name, query in body["filters"].items()
-        }
-    }
-
-
-def agg_top_hits(body: Json, events: list[Event], _: Bucket) -> Json:
+def top_hits(body: Json, events: list[Event]) -> Json:
     """Answer a top_hits aggregation."""
     options(body, required={"size", "sort", "_source"})
     if body["size"] > 100:
@@ -199,55 +207,15 @@ def agg_top_hits(body: Json, events: list[Event], _: Bucket) -> Json:
     return {"hits": {"hits": hits}}
 
 
-def agg_percentiles(body: Json, events: list[Event], _: Bucket) -> Json:
-    """Answer a percentiles aggregation that is not keyed."""
-    options(body, required={"field", "percents", "keyed"})
-    numbers = values(events, body["field"])
-    return {"values": [{"key": float(one), "value": percentile(numbers, one)} for one in body["percents"]]}
-
-
-def agg_cardinality(body: Json, events: list[Event], _: Bucket) -> Json:
-    """Answer a cardinality aggregation."""
-    options(body, required={"field"})
-    return {"value": len(set(values(events, body["field"])))}
-
-
-def agg_geo_centroid(body: Json, events: list[Event], _: Bucket) -> Json:
-    """Answer a geo_centroid aggregation."""
-    options(body, required={"field"})
-    places = values(events, body["field"])
-    if not places:
-        return {"count": 0}
-    location = {axis: sum(place[axis] for place in places) / len(places) for axis in ("lat", "lon")}
-    return {"location": location, "count": len(places)}
-
-
-def agg_filter(body: Json, events: list[Event], bucket: Bucket) -> Json:
-    """Answer a filter aggregation."""
-    return bucket([event for event in events if matches(body, event)], {})
-
-
-AGGREGATIONS: dict[str, Callable[[Json, list[Event], Bucket], Json]] = {
-    name.removeprefix("agg_"): function for name, function in list(globals().items()) if name.startswith("agg_")
-}
-LEAVES = {"top_hits", "percentiles", "cardinality", "geo_centroid"}
-
-
 def aggregate(aggs: Json, events: list[Event]) -> Json:
     """Return the answers to aggregations over events."""
     answers = {}
     for name, definition in aggs.items():
         inner = definition.get("aggs", {})
         kind, body = only({key: value for key, value in definition.items() if key != "aggs"})
-        if kind not in AGGREGATIONS:
-            raise BadRequestError(f"unknown aggregation {kind}")
         if kind in LEAVES and inner:
             raise BadRequestError(f"{kind} takes no aggregations within")
-
-        def bucket(inside: list[Event], head: Json, inner: Json = inner) -> Json:
-            return {**head, "doc_count": len(inside), **aggregate(inner, inside)}
-
-        answers[name] = AGGREGATIONS[kind](body, events, bucket)
+        answers[name] = figures(kind, body, events) if kind in LEAVES else buckets(kind, body, events, inner)
     return answers
 
 
