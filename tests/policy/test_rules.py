@@ -114,8 +114,6 @@ Type `make test` or
 """,
     ADR: "# Web\n\n## Context\n\n## Decision\n\n## Consequences\n\n## What would change our mind\n",
     "docs/adr/README.md": "[Web](0001-web.md)\n",
-    ".ci/run": '#!/bin/sh\nset -eu\ncd "$(dirname "$0")/.."\nexec make test\n',
-    ".github/workflows/ci.yml": "---\njobs: {test: {steps: [{run: make test}]}}\n",
     "molecule/default/molecule.yml": "---\nscenario: {test_sequence: [create, converge, verify]}\n",
     "molecule/default/verify.yml": "---\n- name: Verify\n  hosts: all\n",
     "requirements/dev.txt": "ansible==1 --hash=sha256:00\nansible-core==2.19.1 --hash=sha256:00\n",
@@ -191,11 +189,10 @@ SPOILED: list[tuple[str, str, str | None, str | None]] = [
 
 
 def write(root: Path, name: str, text: str) -> None:
-    """Write one file of the small repository, executable when it is a program."""
+    """Write one file of the small repository."""
     path = root / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
-    path.chmod(0o755 if name == ".ci/run" else 0o644)
 
 
 @pytest.fixture
