@@ -6,13 +6,14 @@ import argparse
 import asyncio
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from chaoslab import experiment as experiments
 from chaoslab import judge, report, visits, voter
 from chaoslab.files import InputError, compact, read_object, write_text
-from chaoslab.guard import Limits, guard
+from chaoslab.guard import guard
 from chaoslab.observe import Options, observe
 from chaoslab.plan import Site, plan
 
@@ -44,8 +45,7 @@ def run_visit(options: argparse.Namespace) -> int:
 
 def run_observe(options: argparse.Namespace) -> int:
     """Vote and read until told to stop."""
-    names = vars(options).keys() - {"run", "command"}
-    say(observe(Options(**{name: getattr(options, name) for name in names})))
+    say(observe(Options(**{field.name: getattr(options, field.name) for field in fields(Options)})))
     return PASS
 
 
@@ -58,7 +58,7 @@ def run_plan(options: argparse.Namespace) -> int:
 
 def run_guard(options: argparse.Namespace) -> int:
     """Watch a run."""
-    if found := guard(Limits(options.status, options.max_outage, options.until)):
+    if found := guard(options.folder / "status.json", options.max_outage, options.until):
         say(f"guardrail: {found}")
         return RED
     return PASS
@@ -85,56 +85,6 @@ def run_index(options: argparse.Namespace) -> int:
     return PASS
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of all subcommands."""
-    top = argparse.ArgumentParser(prog="chaoslab", description="Parts of a chaos experiment on the voting site.")
-    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    def command(name: str, run: object, text: str) -> argparse.ArgumentParser:
-        found = commands.add_parser(name, help=text, description=text)
-        found.set_defaults(run=run)
-        return found
-
-    found = command(
-        "vote", run_vote, "Vote as a browser does; print the tokens as JSON, exit with 1 when one was refused."
-    )
-    _site_arguments(found)
-    found.add_argument("--count", type=int, default=1, metavar="N", help="how many votes, one by one (%(default)s)")
-
-    _visit_arguments(command("visit", run_visit, "Send visitors from around the world; print their answers as JSON."))
-
-    _observe_arguments(
-        command("observe", run_observe, "Vote and read on a fixed schedule, and write down every answer.")
-    )
-
-    add = command("plan", run_plan, "Print what a run of an experiment is on a site, as JSON.").add_argument
-    add("experiment", type=Path, metavar="EXPERIMENT", help="the experiment's file")
-    add("--hosts", type=json.loads, required=True, metavar="JSON", help="hosts of the site, as role chaos takes them")
-    add("--platform", default="", metavar="NAME", help="what the hosts are machines of")
-
-    add = command("guard", run_guard, "Watch a run; exit with 1 as soon as it must be cut short.").add_argument
-    add("--status", type=Path, required=True, metavar="FILE", help="status file of observe")
-    add("--max-outage", type=float, required=True, metavar="SECONDS", help="how long no vote may be confirmed")
-    add("--until", type=float, required=True, metavar="EPOCH", help="how long to watch; for a second at least")
-
-    add = command(
-        "judge", run_judge, "Judge a run: 0 every budget holds, 1 one does not, 2 unusable input."
-    ).add_argument
-    add("experiment", type=Path, metavar="EXPERIMENT", help="the experiment's file")
-    add("folder", type=Path, metavar="FOLDER", help="the run's files; journal and page are written beside them")
-    add("--without-witness", action="store_true", help="the site has none: take the budget for that")
-
-    add = command("index", run_index, "Make a page with every figure of many runs against its budget.").add_argument
-    add("results", type=Path, metavar="FOLDER", help="a folder of runs; the page is written into it as index.html")
-    return top
-
-
-def _site_arguments(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--url", required=True, type=lambda text: text.rstrip("/"), help="address of the site, without /polls/")
-    add("--ca-file", type=Path, metavar="FILE", help="authority that signed the site's certificate (the system's)")
-
-
 def _pace(text: str) -> float:
     """Parse a number above 0; raise ArgumentTypeError for anything else."""
     if (rate := float(text)) > 0:
@@ -142,37 +92,62 @@ def _pace(text: str) -> float:
     raise argparse.ArgumentTypeError(f"{text} is not above 0")
 
 
-def _visit_arguments(parser: argparse.ArgumentParser) -> None:
-    _site_arguments(parser)
-    add = parser.add_argument
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of all subcommands."""
+    top = argparse.ArgumentParser(prog="chaoslab", description="Parts of a chaos experiment on the voting site.")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    site = argparse.ArgumentParser(add_help=False)
+    add = site.add_argument
+    add("--url", required=True, type=lambda text: text.rstrip("/"), help="address of the site, without /polls/")
+    add("--ca-file", type=Path, metavar="FILE", help="authority that signed the site's certificate (the system's)")
+    folder = argparse.ArgumentParser(add_help=False)
+    folder.add_argument("folder", type=Path, metavar="FOLDER", help="the run's files")
+    experiment = argparse.ArgumentParser(add_help=False)
+    experiment.add_argument("experiment", type=Path, metavar="EXPERIMENT", help="the experiment's file")
+
+    def command(
+        run: Callable[[argparse.Namespace], int], text: str, *parents: argparse.ArgumentParser
+    ) -> argparse.ArgumentParser:
+        name = run.__name__.removeprefix("run_")
+        found = commands.add_parser(name, help=text, description=text, parents=parents)
+        found.set_defaults(run=run)
+        return found
+
+    add = command(
+        run_vote, "Vote as a browser does; print the tokens as JSON, exit with 1 when one was refused.", site
+    ).add_argument
+    add("--count", type=int, default=1, metavar="N", help="how many votes, one by one (%(default)s)")
+
+    add = command(run_visit, "Send visitors from around the world; print their answers as JSON.", site).add_argument
     add("--count", type=int, required=True, metavar="N", help="how many visits")
     add("--rate", type=_pace, default=20.0, metavar="N", help="visits per second (%(default)g)")
-    add(
-        "--seed",
-        type=int,
-        default=1,
-        metavar="N",
-        help="what the choice of visitors and pages starts from (%(default)s)",
-    )
+    add("--seed", type=int, default=1, metavar="N", help="what the choice of visitors and pages starts from")
     text = "networks of the visitors, whose addresses go into X-Forwarded-For; WEIGHT is the share among all weights"
     add("--visitors", type=visits.crowd, nargs="+", required=True, metavar="NETWORK=WEIGHT", help=text)
     add("--error-path", default="", metavar="PATH", help="a path that the site answers with an error (none)")
 
+    add = command(
+        run_observe, "Vote and read on a fixed schedule until there is a file FOLDER/stop.", site, folder
+    ).add_argument
+    add("--rate", type=_pace, default=20.0, metavar="N", help="votes per second, and as many pages (%(default)g)")
+    add("--max-seconds", type=float, default=900.0, metavar="N", help="send nothing more after this (%(default)g)")
+    add("--timeout", type=float, default=60.0, metavar="N", help="seconds to wait for an answer (%(default)g)")
 
-def _observe_arguments(parser: argparse.ArgumentParser) -> None:
-    _site_arguments(parser)
-    add = parser.add_argument
-    add("--rate", type=float, default=20.0, metavar="N", help="votes per second (%(default)g)")
-    add("--read-rate", type=float, default=20.0, metavar="N", help="pages per second (%(default)g)")
-    add("--votes", type=Path, required=True, metavar="FILE", help="one line of JSON per vote")
-    add("--reads", type=Path, required=True, metavar="FILE", help="one line of JSON per page")
-    add("--status", type=Path, metavar="FILE", help="counts and longest gap, rewritten every 0.2 s")
-    add("--stop-file", type=Path, metavar="FILE", help="send nothing more when this file appears")
-    add(
-        "--max-seconds", type=float, default=900.0, metavar="SECONDS", help="send nothing more after this (%(default)g)"
-    )
-    add("--question", type=int, default=1, metavar="ID", help="the question to vote on (%(default)s)")
-    add("--timeout", type=float, default=60.0, metavar="SECONDS", help="how long to wait for an answer (%(default)g)")
+    add = command(run_plan, "Print what a run of an experiment is on a site, as JSON.", experiment).add_argument
+    add("--hosts", type=json.loads, required=True, metavar="JSON", help="hosts of the site, as role chaos takes them")
+    add("--platform", default="", metavar="NAME", help="what the hosts are machines of")
+
+    add = command(run_guard, "Watch a run; exit with 1 as soon as it must be cut short.", folder).add_argument
+    add("--max-outage", type=float, required=True, metavar="SECONDS", help="how long no vote may be confirmed")
+    add("--until", type=float, required=True, metavar="EPOCH", help="how long to watch; for a second at least")
+
+    text = "Judge a run, write its journal and page: 0 every budget holds, 1 one does not, 2 unusable input."
+    add = command(run_judge, text, experiment, folder).add_argument
+    add("--without-witness", action="store_true", help="the site has none: take the budget for that")
+
+    add = command(run_index, "Make a page with every figure of many runs against its budget.").add_argument
+    add("results", type=Path, metavar="FOLDER", help="a folder of runs; the page is written into it as index.html")
+    return top
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from chaoslab.files import InputError, read_object
@@ -15,35 +14,26 @@ LEAST_SECONDS = 1.0
 SILENT_SECONDS = 5.0
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What to watch, the longest time in seconds without a confirmed vote, and until when, in seconds of the epoch."""
-
-    status: Path
-    max_outage: float
-    until: float
-
-
-def problem(limits: Limits, now: float) -> str | None:
-    """Return why the run must end now, or None; `now` is the wall-clock time."""
+def problem(path: Path, max_outage: float, now: float) -> str | None:
+    """Return why the run of this status file must end now (wall-clock time), or None; max_outage is in seconds."""
     try:
-        status = read_object(limits.status)
+        status = read_object(path)
     except InputError as error:
         return f"the voter gives no sign of life: {error}"
     age = now - float(status.get("wall", 0))
     if status.get("state") != "ended" and age > SILENT_SECONDS:
-        return f"the voter gives no sign of life: {limits.status} is {age:.0f} s old"
+        return f"the voter gives no sign of life: {path} is {age:.0f} s old"
     silence = float(status.get("seconds_since_ack", 0))
-    if status.get("state") == "running" and silence > limits.max_outage:
-        return f"no vote was confirmed for {silence:.1f} s, more than {limits.max_outage:g} s"
+    if status.get("state") == "running" and silence > max_outage:
+        return f"no vote was confirmed for {silence:.1f} s, more than {max_outage:g} s"
     return None
 
 
-def guard(limits: Limits) -> str | None:
-    """Watch until the time is over; return why the run must be cut short, or None."""
-    end = time.monotonic() + max(limits.until - time.time(), LEAST_SECONDS)
+def guard(path: Path, max_outage: float, until: float) -> str | None:
+    """Watch until the time (in seconds of the epoch) is over; return why the run must be cut short, or None."""
+    end = time.monotonic() + max(until - time.time(), LEAST_SECONDS)
     while time.monotonic() < end:
-        if found := problem(limits, time.time()):
+        if found := problem(path, max_outage, time.time()):
             return found
         time.sleep(POLL_SECONDS)
     return None

@@ -20,7 +20,7 @@ import httpx
 
 from chaoslab import tokens, voter
 from chaoslab.files import InputError, compact, write_text
-from chaoslab.voter import CONNECT_SECONDS, FAIL, INFO, OK, TIMEOUT_SECONDS, Sent, Stream
+from chaoslab.voter import CONNECT_SECONDS, FAIL, INFO, OK, Sent, Stream
 
 FLUSH_SECONDS = 0.5
 STATUS_SECONDS = 0.2
@@ -28,28 +28,22 @@ STATUS_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class Options:
-    """What to send, where to, and for how long. Rates in requests/s, times in seconds."""
+    """Where to vote, the folder of the run's files, how many votes a second and as many pages, and times in seconds."""
 
     url: str
     ca_file: Path | None
-    votes: Path
-    reads: Path
-    status: Path | None = None
-    stop_file: Path | None = None
-    rate: float = 20.0
-    read_rate: float = 20.0
-    question: int = 1
-    timeout: float = TIMEOUT_SECONDS
-    max_seconds: float = 900.0
+    folder: Path
+    rate: float
+    timeout: float
+    max_seconds: float
 
 
+@dataclass
 class Silence:
     """The longest time without an acknowledged vote, as it grows."""
 
-    def __init__(self) -> None:
-        """Begin at time 0."""
-        self.last = 0.0
-        self.longest = 0.0
+    last: float = 0.0
+    longest: float = 0.0
 
     def acknowledged(self, now: float) -> None:
         """Note an acknowledgement at `now` seconds."""
@@ -125,7 +119,7 @@ class Observer:
         wall = time.time() - self.votes.now()
         for kind, record in self.records.items():
             anchor = {"wall": wall, "kind": kind, "rate": record.rate, "url": options.url, "mark": self.mark}
-            record.write({"anchor": anchor | {"question": options.question, "timeout": options.timeout}})
+            record.write({"anchor": anchor | {"timeout": options.timeout}})
         housekeeping = asyncio.create_task(self._housekeeping())
         await asyncio.gather(*(record.run(math.ceil(options.max_seconds * record.rate)) for record in records))
         self.reason = self.reason or "max-seconds"
@@ -148,7 +142,7 @@ class Observer:
         flushed = 0.0
         while True:
             now = self.votes.now()
-            if self.options.stop_file and self.options.stop_file.exists():
+            if (self.options.folder / "stop").exists():
                 self.stop("stop-file")
             if now >= self.options.max_seconds and not self.reason:
                 self._drain("max-seconds")
@@ -161,13 +155,11 @@ class Observer:
 
     def _report(self, state: str) -> None:
         """Write the status file."""
-        if not self.options.status:
-            return
         now, silence = self.votes.now(), self.votes.silence
         report = {"state": state, "wall": time.time(), "elapsed": now}
         report |= {"seconds_since_ack": now - silence.last, "longest_gap": silence.so_far(now)}
         report |= {name: record.report() for name, record in self.records.items()}
-        write_text(self.options.status, compact(report) + "\n")
+        write_text(self.options.folder / "status.json", compact(report) + "\n")
 
 
 async def _observe(options: Options) -> Observer:
@@ -175,15 +167,15 @@ async def _observe(options: Options) -> Observer:
         return voter.client(options.url, options.ca_file, options.timeout)
 
     async with client() as voting, client() as reading:
-        form = await voter.take_form(voting, options.question)
+        form = await voter.take_form(voting)
         mark = tokens.new_mark()
 
         def ballot(number: int) -> dict[str, Any]:
             return {"token": tokens.token(mark, number), "choice": form.choice(number)}
 
         with (
-            options.votes.open("w", encoding="utf-8") as votes,
-            options.reads.open("w", encoding="utf-8") as reads,
+            (options.folder / "votes.jsonl").open("w", encoding="utf-8") as votes,
+            (options.folder / "reads.jsonl").open("w", encoding="utf-8") as reads,
         ):
             begin = time.monotonic()
             observer = Observer(
@@ -196,7 +188,7 @@ async def _observe(options: Options) -> Observer:
                     file=votes,
                     describe=ballot,
                 ),
-                Record(send=lambda _: voter.read(reading), rate=options.read_rate, begin=begin, file=reads),
+                Record(send=lambda _: voter.read(reading), rate=options.rate, begin=begin, file=reads),
             )
             await observer.run()
     return observer
@@ -208,8 +200,7 @@ def observe(options: Options) -> str:
     Raises InputError when the site cannot be reached at the start, or a file cannot be written.
     """
     try:
-        for path in (options.votes, options.reads):
-            path.parent.mkdir(parents=True, exist_ok=True)
+        options.folder.mkdir(parents=True, exist_ok=True)
         observer = asyncio.run(_observe(options))
     except OSError as error:
         raise InputError(f"{error.filename}: {error.strerror}") from error

@@ -3,7 +3,7 @@
 Standard library only and one file, so that it can be copied to any host whose certificate the databases accept and
 run there by the system's Python 3.11:
 
-    python3 sampler.py --node postgres-1=192.0.2.12 --node postgres-2=192.0.2.13 --out samples.jsonl
+    python3 sampler.py --node postgres-1=192.0.2.12 --node postgres-2=192.0.2.13 FOLDER
 
 Each node has a thread of its own, so that one that does not answer does not delay the others. It is asked for
 `/leader` of Patroni's REST interface: the status says whether the node holds the leader's lease, the body what
@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
-import os
 import signal
 import ssl
 import sys
@@ -32,7 +31,7 @@ from typing import IO, Any
 
 PORT = 8008
 INTERVAL_SECONDS = 0.2
-IDENTITY = Path("/etc/ssl/site")
+TIMEOUT_SECONDS = 1.0
 # A node that was silent for this long may have been frozen, and is given GRACE_SECONDS to notice what it missed.
 SILENCE_SECONDS = 1.0
 GRACE_SECONDS = 2.0
@@ -189,8 +188,8 @@ class Sampler:
         """Take parsed arguments and the open output; raise OSError for a missing certificate."""
         self.options = options
         self.out = out
-        self.trust = ssl.create_default_context(cafile=options.ca)
-        self.trust.load_cert_chain(options.cert, options.key)
+        self.trust = ssl.create_default_context(cafile=options.identity / "ca.crt")
+        self.trust.load_cert_chain(options.identity / "host.crt", options.identity / "host.key")
         self.lock = threading.Lock()
         self.watch = Watch()
         self.findings: list[Finding] = []
@@ -206,9 +205,7 @@ class Sampler:
         """Ask one node once; a missing answer is a sample, too."""
         asked = self.now()
         host, _, port = address.partition(":")
-        connection = http.client.HTTPSConnection(
-            host, int(port or PORT), timeout=self.options.timeout, context=self.trust
-        )
+        connection = http.client.HTTPSConnection(host, int(port or PORT), timeout=TIMEOUT_SECONDS, context=self.trust)
         try:
             connection.request("GET", "/leader")
             answer = connection.getresponse()
@@ -231,16 +228,16 @@ class Sampler:
             if finding := self.watch.feed(sample):
                 self.findings.append(finding)
                 self.write({"finding": asdict(finding)})
-                if finding.kind == "violation" and self.options.violations:
+                if finding.kind == "violation":
                     self.note(finding)
 
     def note(self, finding: Finding) -> None:
         """Write the guardrail file: it exists as soon as there is a violation."""
         count = sum(one.kind == "violation" for one in self.findings)
         found = asdict(finding) | {"wall": time.time(), "violations": count}
-        temporary = Path(f"{self.options.violations}.{os.getpid()}")
+        temporary: Path = self.options.folder / "violation.json.part"
         temporary.write_text(json.dumps(found) + "\n", encoding="utf-8")
-        temporary.replace(self.options.violations)
+        temporary.replace(temporary.with_suffix(""))
 
     def write(self, line: dict[str, Any]) -> None:
         """Write one line, at once: a killed sampler loses nothing it has seen."""
@@ -265,7 +262,7 @@ class Sampler:
             if self.now() >= self.options.max_seconds:
                 self.stop("max-seconds")
         for thread in threads:
-            thread.join(self.options.timeout + 1)
+            thread.join(TIMEOUT_SECONDS + 1)
         with self.lock:
             self.write({"end": {"time": self.now(), "reason": self.reason}})
 
@@ -283,13 +280,11 @@ def arguments_of(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="sampler.py", description="Sample the state of a Patroni cluster.")
     add = parser.add_argument
     add("--node", type=node, action="append", required=True, metavar="NAME=ADDRESS[:PORT]", help="a database; repeat")
-    add("--out", required=True, metavar="FILE", help="samples as JSON lines")
-    add("--violations", metavar="FILE", help="guardrail file, written as soon as two nodes are writable at once")
-    add("--timeout", type=float, default=1.0, metavar="SECONDS", help="how long to wait for an answer (%(default)s)")
+    text = "where to write samples.jsonl, and violation.json as soon as two nodes are writable at once"
+    add("folder", type=Path, metavar="FOLDER", help=text)
     add("--max-seconds", type=float, default=900.0, metavar="SECONDS", help="end after this (%(default)s)")
-    add("--ca", default=str(IDENTITY / "ca.crt"), metavar="FILE", help="certificate authority (%(default)s)")
-    add("--cert", default=str(IDENTITY / "host.crt"), metavar="FILE", help="certificate to show (%(default)s)")
-    add("--key", default=str(IDENTITY / "host.key"), metavar="FILE", help="its key (%(default)s)")
+    text = "folder with ca.crt, and host.crt and host.key to show (%(default)s)"
+    add("--identity", type=Path, default=Path("/etc/ssl/site"), metavar="FOLDER", help=text)
     return parser.parse_args(arguments)
 
 
@@ -297,13 +292,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run from the command line; return 0, or 2 when a file cannot be used."""
     options = arguments_of(arguments)
     try:
-        with Path(options.out).open("w", encoding="utf-8") as file:
+        with (options.folder / "samples.jsonl").open("w", encoding="utf-8") as file:
             sampler = Sampler(options, file)
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: sampler.stop("signal"))
             sampler.run()
     except OSError as error:
-        sys.stderr.write(f"sampler: {error.filename or options.cert}: {error.strerror or error}\n")
+        sys.stderr.write(f"sampler: {error.filename or options.identity}: {error.strerror or error}\n")
         return 2
     return 0
 

@@ -271,5 +271,6 @@ def test_answers_of_patroni_are_read() -> None:
         b' "sync_standby": true, "timeline": 3, "replication_state": "streaming"}',
     )  # fmt: skip
     assert not standby.writable
+    assert not parse("a", 0, 1, 503, b"{}").lease
     assert (standby.position, standby.sync_standby, standby.replication_state) == (4, True, "streaming")
     assert not parse("b", 0, 1, 503, b'{"state": "stopped", "role": "replica"}').writable

@@ -16,7 +16,7 @@ import pytest
 
 from chaoslab import tokens
 from chaoslab.cli import main
-from chaoslab.guard import Limits, problem
+from chaoslab.guard import problem
 from tests.unit.fake_site import Site
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,8 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def arguments(site: Site, directory: Path, *more: str) -> list[str]:
     """Return the arguments for a run against a site."""
-    files = [text for name in ("votes", "reads") for text in (f"--{name}", str(directory / f"{name}.jsonl"))]
-    return ["observe", "--url", site.url, *files, "--status", str(directory / "status.json"), *more]
+    return ["observe", str(directory), "--url", site.url, *more]
 
 
 def lines(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any] | None]:
@@ -51,7 +50,7 @@ def test_every_vote_is_sent_once_and_written_down(site: Site, tmp_path: Path) ->
     assert (end["sent"], end["reason"]) == (50, "max-seconds")
     assert abs(anchor["wall"] + end["time"] - time.time()) < 5
     _, reads, _ = lines(tmp_path / "reads.jsonl")
-    assert len(reads) == 20
+    assert len(reads) == 50
     status = json.loads((tmp_path / "status.json").read_text())
     assert (status["state"], status["votes"]["ok"], status["votes"]["outstanding"]) == ("ended", 50, 0)
 
@@ -83,7 +82,7 @@ def test_answers_are_told_apart(tmp_path: Path) -> None:
 def test_a_site_that_is_gone_was_told_nothing(tmp_path: Path) -> None:
     """No connection, no vote: that is fail, and the run goes on."""
     with Site(lambda _number: (0.0, 302)) as site:
-        options = arguments(site, tmp_path, "--rate", "20", "--stop-file", str(tmp_path / "stop"))
+        options = arguments(site, tmp_path, "--rate", "20")
         process = subprocess.Popen([sys.executable, "-m", "chaoslab", *options], cwd=ROOT)
         while len(site.votes) < 5:
             time.sleep(0.02)
@@ -116,8 +115,8 @@ def test_a_signal_loses_little(site: Site, tmp_path: Path, number: signal.Signal
 
 def test_a_site_without_a_form_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], site: Site) -> None:
     """Exit code 2, and a line that says where."""
-    assert main(arguments(site, tmp_path, "--question", "7")) == 2
-    assert f"observe: {site.url}/polls/7/: answered 200 without a form" in capsys.readouterr().err
+    assert main(arguments(site, tmp_path, "--url", f"{site.url}/elsewhere")) == 2
+    assert f"observe: {site.url}/elsewhere/polls/1/: answered 200 without a form" in capsys.readouterr().err
     site.url = "http://127.0.0.1:9"
     assert main(arguments(site, tmp_path)) == 2
     missing = str(tmp_path / "missing.crt")
@@ -127,14 +126,14 @@ def test_a_site_without_a_form_is_refused(tmp_path: Path, capsys: pytest.Capture
 
 def test_guardrail(tmp_path: Path) -> None:
     """Silence and a dead voter each end the run; nothing else does."""
-    limits = Limits(tmp_path / "status.json", 10.0, 1000.0)
+    path = tmp_path / "status.json"
     good = {"state": "running", "wall": 1000.0, "seconds_since_ack": 1.0}
 
     def said(**changes: object) -> str | None:
-        limits.status.write_text(json.dumps(good | changes))
-        return problem(limits, 1001.0)
+        path.write_text(json.dumps(good | changes))
+        return problem(path, 10.0, 1001.0)
 
-    assert "no sign of life" in str(problem(limits, 1001.0))
+    assert "no sign of life" in str(problem(path, 10.0, 1001.0))
     assert said() is None
     assert said(seconds_since_ack=11.0) == "no vote was confirmed for 11.0 s, more than 10 s"
     assert said(state="ended", seconds_since_ack=11.0, wall=0) is None
@@ -145,7 +144,7 @@ def test_guard_ends_with_the_time_or_the_problem(tmp_path: Path, capsys: pytest.
     """0 when all was well, 1 with the reason; it looks for a second even when it comes too late."""
     status = tmp_path / "status.json"
     status.write_text(json.dumps({"state": "running", "wall": time.time(), "seconds_since_ack": 3.0}))
-    options = ["guard", "--status", str(status), "--until", str(time.time() - 1)]
+    options = ["guard", str(tmp_path), "--until", str(time.time() - 1)]
     begin = time.monotonic()
     assert main([*options, "--max-outage", "10"]) == 0
     assert time.monotonic() - begin >= 1
