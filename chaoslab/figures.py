@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from chaoslab.records import Request
 from chaoslab.sampler import Finding, Sample, Watch
+from chaoslab.voter import OK
 
-OK = "ok"
 # A sample older than this says nothing about its node any more.
 STALE_SECONDS = 3.0
 # The pair counts as whole again when it has been whole for this long.

@@ -14,8 +14,9 @@ from typing import Any
 from chaoslab import __version__, figures
 from chaoslab.experiment import Experiment
 from chaoslab.files import InputError, compact
-from chaoslab.ledger import Attempt, Check, Contents, Run, check
+from chaoslab.ledger import Check, check
 from chaoslab.records import (
+    Contents,
     Event,
     Request,
     RequestLog,
@@ -116,7 +117,7 @@ def judge(experiment: Experiment, evidence: Evidence) -> Verdict:
         raise InputError("no database's contents were given")
     if not votes.begin <= inject <= votes.end:
         raise InputError("votes: no vote was sent around the time of the fault")
-    ledger = check_ledger(evidence)
+    ledger = check(votes, evidence.before, evidence.after)
     found = measure(evidence, ledger, inject)
     rules = [
         *_vote_rules(experiment, evidence, found),
@@ -124,13 +125,6 @@ def judge(experiment: Experiment, evidence: Evidence) -> Verdict:
         *_cluster_rules(experiment, evidence, found),
     ]
     return Verdict(rules, found, list(_notes(evidence, found, ledger)))
-
-
-def check_ledger(evidence: Evidence) -> Check:
-    """Check the ledger of every node against the votes of the run."""
-    log = evidence.votes
-    attempts = tuple(Attempt(vote.token, vote.choice, vote.outcome) for vote in log.requests)
-    return check(Run(attempts, log.mark, log.complete), evidence.before, evidence.after)
 
 
 def measure(evidence: Evidence, ledger: Check, inject: float) -> dict[str, Any]:
@@ -241,11 +235,10 @@ def _cluster_rules(experiment: Experiment, evidence: Evidence, found: Mapping[st
     if evidence.samples:
         count = cluster["two_writable"]
         yield Rule("two_writable", "Moments with two writable databases", str(count), "0", count == 0)
-        if budget.rejoin_seconds is not None:
-            took = cluster["whole_after_heal"]
-            within = took is not None and took <= budget.rejoin_seconds
-            title = f"Both databases whole again after {after_what(found)}"
-            yield Rule("rejoin", title, seconds(took), f"{budget.rejoin_seconds:g} s", within)
+        took = cluster["whole_after_heal"]
+        within = took is not None and took <= budget.rejoin_seconds
+        title = f"Both databases whole again after {after_what(found)}"
+        yield Rule("rejoin", title, seconds(took), f"{budget.rejoin_seconds:g} s", within)
         if budget.promotion != "allowed":
             count = cluster["promotions"]
             holds = (count > 0) == (budget.promotion == "required")
@@ -255,7 +248,7 @@ def _cluster_rules(experiment: Experiment, evidence: Evidence, found: Mapping[st
             # One in vain, after which the primary takes its lease back, is no takeover.
             count = cluster["reliefs"]
             yield Rule("relief", "Primaries relieved by a witness", str(count), "none", count == 0)
-    elif budget.rejoin_seconds is not None or budget.promotion != "allowed":
+    else:
         yield Rule("sampled", "The databases were sampled", "no", "yes", holds=False)
     for kind, title in (("steady-before", "Steady state before"), ("steady-after", "Steady state after")):
         state = steady_state(experiment, evidence.events, kind)
@@ -308,7 +301,7 @@ def iso(time: float) -> str:
 def _run(activity: Mapping[str, Any], event: Event) -> dict[str, Any]:
     return {
         "activity": dict(activity),
-        "output": event.text if event.output is None else event.output,
+        "output": event.text,
         "status": event.status,
         "start": iso(event.time),
         "end": iso(event.time + event.duration),
@@ -404,7 +397,7 @@ def summary(experiment: Experiment, verdict: Verdict) -> str:
         f"{votes['refused_503']} asked to send again, {votes['failed_otherwise']} failed",
         f"{reads['failed']} of {reads['sent']} reads failed",
     ]
-    if cluster["sampled"] and experiment.budget.rejoin_seconds is not None:
+    if cluster["sampled"]:
         parts.append(f"whole again {seconds(cluster['whole_after_heal'])} after {after_what(found)}")
     if verdict.holds:
         return f"PASS {experiment.name}: {'; '.join(parts)}"

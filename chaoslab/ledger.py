@@ -7,45 +7,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from chaoslab import tokens
-
-OK, FAIL, INFO = "ok", "fail", "info"
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """A vote as its voter knows it; the outcome is ok, fail (surely not counted) or info (nobody knows)."""
-
-    token: str
-    choice: int
-    outcome: str
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A row of the ledger."""
-
-    token: str
-    choice: int
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """A choice's count as pages show it, and the part of it from before the ledger began."""
-
-    votes: int
-    opening: int
-
-
-@dataclass(frozen=True)
-class Contents:
-    """What one database holds, read in one statement. tables: rows and checksum of every table, as text."""
-
-    rows: tuple[Row, ...] = ()
-    tallies: Mapping[int, Tally] = field(default_factory=dict)
-    tables: Mapping[str, str] = field(default_factory=dict)
+from chaoslab.records import Contents, RequestLog, Tally
+from chaoslab.voter import FAIL, INFO, OK
 
 
 @dataclass(frozen=True)
@@ -82,7 +48,6 @@ class Check:
 
     nodes: Mapping[str, NodeCheck]
     differing: tuple[str, ...]
-    differing_foreign: int
     tables: tuple[str, ...]
 
     def union(self, name: str) -> tuple[str, ...]:
@@ -106,61 +71,48 @@ class Check:
         return len(set.intersection(*found)) if found else 0
 
 
-@dataclass(frozen=True)
-class Run:
-    """What one run of the voter did.
-
-    mark: marks its tokens. complete is False when the voter was killed: then it has sent votes that it could not write
-    down, and rows with its mark that are not among the attempts are taken as landed, not as unexpected.
-    """
-
-    attempts: tuple[Attempt, ...]
-    mark: str
-    complete: bool = True
-
-
-def check(run: Run, before: Contents | None, after: Mapping[str, Contents]) -> Check:
-    """Check every node's contents after a run.
+def check(run: RequestLog, before: Contents | None, after: Mapping[str, Contents]) -> Check:
+    """Check every node's contents after the votes of a run.
 
     `before` is what the primary held before the first vote; without it, earlier rows are neither missed nor told from
-    new ones.
+    new ones. A voter that was killed has sent votes that it could not write down: rows with its mark that are not among
+    its votes are then taken as landed, not as unexpected.
     """
     nodes = {name: _check_node(run, before, contents) for name, contents in after.items()}
     rows = [Counter(contents.rows) for contents in after.values()]
     foreign = {token for node in nodes.values() for token in node.foreign}
     anywhere = {row for found in rows for row in found}
     differing = {row.token for row in anywhere if len({found[row] for found in rows}) > 1}
-    judged = differing - foreign
     openings = {
-        tuple(sorted((key, value.opening) for key, value in contents.tallies.items())) for contents in after.values()
+        frozenset((key, value.opening) for key, value in contents.tallies.items()) for contents in after.values()
     }
     labels = (f"opening counts: {len(openings)} versions",) if len(openings) > 1 else ()
     everything = [contents.tables for contents in after.values()]
     names = {name for found in everything for name in found}
     tables = {name for name in names if len({found.get(name) for found in everything}) > 1}
-    others_vote = bool(differing - judged)
-    return Check(nodes, (*sorted(judged), *labels), len(differing - judged), () if others_vote else _sorted(tables))
+    others_vote = bool(differing & foreign)
+    return Check(nodes, (*sorted(differing - foreign), *labels), () if others_vote else _sorted(tables))
 
 
-def _check_node(run: Run, before: Contents | None, contents: Contents) -> NodeCheck:
-    tried = {attempt.token: attempt for attempt in run.attempts}
+def _check_node(run: RequestLog, before: Contents | None, contents: Contents) -> NodeCheck:
+    tried = {vote.token: vote for vote in run.requests}
     counts = Counter(row.token for row in contents.rows)
     stored = set(counts)
     earlier = {row.token for row in before.rows} if before else set()
     earlier -= tried.keys()
     marked = {token for token in stored if tokens.is_of(run.mark, token)}
     unsent = {token for token in marked if token not in tried}
-    refused = {token for token, attempt in tried.items() if attempt.outcome == FAIL and token in stored}
+    refused = {token for token, vote in tried.items() if vote.outcome == FAIL and token in stored}
     foreign = stored - marked - tried.keys() - earlier if before else set()
     unexpected = refused | (unsent if run.complete else set())
-    landed = {token for token, attempt in tried.items() if attempt.outcome == INFO and token in stored}
+    landed = {token for token, vote in tried.items() if vote.outcome == INFO and token in stored}
     wanted = {row.token: row.choice for row in before.rows} if before else {}
-    wanted |= {attempt.token: attempt.choice for attempt in tried.values()}
+    wanted |= {vote.token: vote.choice for vote in tried.values()}
     cast = Counter(row.choice for row in contents.rows)
     choices = cast.keys() | contents.tallies.keys()
     nothing = Tally(0, 0)
     tallies = {choice: contents.tallies.get(choice, nothing) for choice in choices}
-    lost = {token for token, attempt in tried.items() if attempt.outcome == OK and token not in stored}
+    lost = {token for token, vote in tried.items() if vote.outcome == OK and token not in stored}
     missing = Counter(wanted[token] for token in lost | (earlier - stored))
     excess = {choice: tally.votes - tally.opening - cast[choice] for choice, tally in tallies.items()}
     return NodeCheck(

@@ -28,7 +28,6 @@ MARGIN = 180
 STEP = 100
 # After the databases had to be whole again they are waited for so much longer, for the figure.
 WHOLE_MARGIN = 30
-DEFAULT_REJOIN = 60
 
 Json = dict[str, Any]
 
@@ -137,7 +136,7 @@ def plan(experiment: Experiment, site: Site, now: float | None = None) -> Json:
     content, budget = experiment.content, experiment.budget
     heal = content.get("heal_after_seconds", 0)
     observe = content.get("observe_seconds", max(LEAST_OBSERVED, heal - BEFORE_HEALING))
-    whole = (DEFAULT_REJOIN if budget.rejoin_seconds is None else budget.rejoin_seconds) + WHOLE_MARGIN
+    whole = budget.rejoin_seconds + WHOLE_MARGIN
     probes = content["steady-state-hypothesis"]["probes"]
     pauses = sum(sum(activity.get("pauses", {}).values()) for activity in content["method"])
     steps = [

@@ -5,17 +5,15 @@ Durations within one file come from its monotonic clock: its anchor says where t
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from chaoslab.files import InputError, read_lines, read_text
-from chaoslab.ledger import Contents, Row, Tally
 from chaoslab.sampler import Sample
+from chaoslab.voter import FAIL, INFO, OK
 
 EVENT_KINDS = (
     "steady-before",  # a probe of the steady state, before anything is touched; its status says how it went
@@ -42,7 +40,6 @@ class Request:
     outcome: str
     token: str = ""
     choice: int = 0
-    error: str = ""
 
     @property
     def wait(self) -> float:
@@ -77,18 +74,29 @@ class Event:
     status: str = "succeeded"
     duration: float = 0.0
     host: str = ""
-    output: Any = field(default=None, compare=False)
 
 
-def moment(value: object) -> float:
-    """Return a time as seconds since 1970, from a number or an ISO 8601 text; raise ValueError for anything else."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    try:
-        return float(str(value))
-    except ValueError:
-        found = datetime.fromisoformat(str(value))
-        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+class Row(NamedTuple):
+    """A row of the ledger."""
+
+    token: str
+    choice: int
+
+
+class Tally(NamedTuple):
+    """A choice's count as pages show it, and the part of it from before the ledger began."""
+
+    votes: int
+    opening: int
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What one database holds, read in one statement. tables: rows and checksum of every table, as text."""
+
+    rows: tuple[Row, ...] = ()
+    tallies: Mapping[int, Tally] = field(default_factory=dict)
+    tables: Mapping[str, str] = field(default_factory=dict)
 
 
 def load_requests(path: Path, kind: str) -> RequestLog:
@@ -96,43 +104,30 @@ def load_requests(path: Path, kind: str) -> RequestLog:
     anchor: dict[str, Any] = {}
     requests: list[Request] = []
     complete = False
-    zero = math.nan
     for where, line in read_lines(path):
         try:
             if "anchor" in line:
                 anchor = line["anchor"]
-                zero = float(anchor["wall"])
             elif "end" in line:
                 complete = True
             else:
-                requests.append(_request(line, zero))
+                requests.append(_request(line, float(anchor["wall"])))
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{where}: is no line of {kind}: {error!r}") from error
     if anchor.get("kind") != kind:
         raise InputError(f"{path}: holds {anchor.get('kind', 'no anchor')}, not {kind}")
     if not requests:
         raise InputError(f"{path}: holds no request")
-    if math.isnan(requests[0].done):
-        raise InputError(f"{path}: its first line is no anchor")
     requests.sort(key=lambda request: request.number)
     return RequestLog(str(anchor["mark"]), float(anchor["rate"]), float(anchor["wall"]), requests, complete)
 
 
 def _request(line: dict[str, Any], zero: float) -> Request:
-    intended, sent, done = (zero + float(line[name]) for name in ("intended", "sent", "done"))
-    if line["outcome"] not in {"ok", "fail", "info"}:
+    if line["outcome"] not in {OK, FAIL, INFO}:
         raise ValueError(f"outcome {line['outcome']!r}")
-    return Request(
-        int(line["n"]),
-        intended,
-        sent,
-        done,
-        int(line["status"]),
-        str(line["outcome"]),
-        str(line.get("token", "")),
-        int(line.get("choice", 0)),
-        str(line.get("error", "")),
-    )
+    known: dict[str, Any] = {name: line[name] for name in ("outcome", "token", "choice") if name in line}
+    known |= {name: zero + float(line[name]) for name in ("intended", "sent", "done")}
+    return Request(number=int(line["n"]), status=int(line["status"]), **known)
 
 
 def load_samples(path: Path) -> list[Sample]:
@@ -184,10 +179,7 @@ def load_events(path: Path) -> list[Event]:
     events = []
     for where, line in read_lines(path):
         try:
-            known = {name: line[name] for name in ("name", "status", "host", "output") if name in line}
-            event = Event(
-                moment(line["time"]), line["kind"], str(line["text"]), duration=float(line.get("duration", 0)), **known
-            )
+            event = Event(**line | {"time": float(line["time"])})
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{where}: is no event: {error!r}") from error
         if event.kind not in EVENT_KINDS:

@@ -101,7 +101,7 @@ def sentences(ours: Mapping[str, Any]) -> list[str]:
         f"{reads['failed']} of {reads['sent']} page views failed." if reads["failed"] else "Every page was served."
     )
     whole = found["cluster"]["whole_after_heal"]
-    if budget["rejoin_seconds"] is not None and whole is not None and whole >= SOON_SECONDS:
+    if whole is not None and whole >= SOON_SECONDS:
         said.append(f"Both databases were whole again {seconds(whole)} after {after_what(found)}.")
     return said
 

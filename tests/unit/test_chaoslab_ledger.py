@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from dataclasses import replace
 from uuid import UUID
 
@@ -11,7 +12,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from chaoslab import tokens
-from chaoslab.ledger import Attempt, Check, Contents, Row, Run, Tally, check
+from chaoslab.ledger import Check, check
+from chaoslab.records import Contents, Request, RequestLog, Row, Tally
 
 MARK, OTHER_MARK = "0123456789abcde", "fedcba987654321"
 CHOICES = (1, 2)
@@ -20,20 +22,33 @@ settings.register_profile("repeatable", derandomize=True, database=None, deadlin
 settings.load_profile("repeatable")
 
 
+def cast(token: str, choice: int, outcome: str) -> Request:
+    """Return a vote; when does not matter here."""
+    return Request(0, 0.0, 0.0, 0.0, 0, outcome, token, choice)
+
+
+def run_of(votes: Iterable[Request]) -> RequestLog:
+    """Return the log of a voter that ran to its end."""
+    return RequestLog(MARK, 20.0, 0.0, tuple(votes), complete=True)
+
+
 def contents(rows: list[Row]) -> Contents:
     """Return a database with these rows and tallies that agree with them."""
     tallies = {choice: Tally(7 + sum(row.choice == choice for row in rows), 7) for choice in CHOICES}
     return Contents(tuple(rows), tallies)
 
 
+Run = tuple[RequestLog, Contents, list[Row]]
+
+
 @st.composite
-def runs(draw: st.DrawFn) -> tuple[Run, Contents, list[Row]]:
+def runs(draw: st.DrawFn) -> Run:
     """Think up a run in which nothing goes wrong: its votes, the ledger before, and the rows after.
 
     Unknown outcomes land or not, and others vote before and meanwhile.
     """
     outcomes = draw(st.lists(st.sampled_from(["ok", "ok", "fail", "info", "info, landed"]), min_size=1, max_size=30))
-    attempts = [Attempt(tokens.token(MARK, n), n % 2 + 1, one.split(",")[0]) for n, one in enumerate(outcomes)]
+    attempts = [cast(tokens.token(MARK, n), n % 2 + 1, one.split(",")[0]) for n, one in enumerate(outcomes)]
     earlier = [Row(str(UUID(int=n, version=4)), n % 2 + 1) for n in range(draw(st.integers(0, 5)))]
     others = [Row(tokens.token(OTHER_MARK, n), 1) for n in range(draw(st.integers(0, 3)))]
     landed = [
@@ -41,7 +56,7 @@ def runs(draw: st.DrawFn) -> tuple[Run, Contents, list[Row]]:
         for one, said in zip(attempts, outcomes, strict=True)
         if said in {"ok", "info, landed"}
     ]
-    return Run(tuple(attempts), MARK), contents(earlier), [*earlier, *others, *landed]
+    return run_of(attempts), contents(earlier), [*earlier, *others, *landed]
 
 
 def wrong(found: Check) -> set[str]:
@@ -57,21 +72,21 @@ def both(rows: list[Row]) -> dict[str, Contents]:
 
 
 @given(runs())
-def test_a_good_run_is_good(story: tuple[Run, Contents, list[Row]]) -> None:
+def test_a_good_run_is_good(story: Run) -> None:
     """Votes whose outcome nobody knows may land or not, others may vote: all that is no fault."""
     run, before, rows = story
     found = check(run, before, both(rows))
     assert not wrong(found)
-    unknown = {attempt.token for attempt in run.attempts if attempt.outcome == "info"}
+    unknown = {attempt.token for attempt in run.requests if attempt.outcome == "info"}
     assert found.landed == len(unknown & {row.token for row in rows})
     assert len(found.union("foreign")) == sum(tokens.is_of(OTHER_MARK, row.token) for row in rows)
 
 
 @given(runs(), st.data())
-def test_a_removed_row_is_a_lost_vote(story: tuple[Run, Contents, list[Row]], data: st.DataObject) -> None:
+def test_a_removed_row_is_a_lost_vote(story: Run, data: st.DataObject) -> None:
     """The negative control: remove any confirmed row from one database, and it is named there and there alone."""
     run, before, rows = story
-    confirmed = [attempt.token for attempt in run.attempts if attempt.outcome == "ok"]
+    confirmed = [attempt.token for attempt in run.requests if attempt.outcome == "ok"]
     assume(confirmed)
     token = data.draw(st.sampled_from(confirmed))
     after = both(rows) | {"postgres-2": contents([row for row in rows if row.token != token])}
@@ -83,7 +98,7 @@ def test_a_removed_row_is_a_lost_vote(story: tuple[Run, Contents, list[Row]], da
 
 
 @given(runs(), st.data())
-def test_a_row_of_before_is_missed(story: tuple[Run, Contents, list[Row]], data: st.DataObject) -> None:
+def test_a_row_of_before_is_missed(story: Run, data: st.DataObject) -> None:
     """A vote from before the run that is gone is lost, too."""
     run, before, rows = story
     assume(before.rows)
@@ -94,7 +109,7 @@ def test_a_row_of_before_is_missed(story: tuple[Run, Contents, list[Row]], data:
 
 
 @given(runs())
-def test_a_row_nobody_sent_is_unexpected(story: tuple[Run, Contents, list[Row]]) -> None:
+def test_a_row_nobody_sent_is_unexpected(story: Run) -> None:
     """A row with the run's mark that was never sent; unless the voter was killed, and may have sent it."""
     run, before, rows = story
     token = tokens.token(MARK, 1000)
@@ -108,16 +123,16 @@ def test_a_row_nobody_sent_is_unexpected(story: tuple[Run, Contents, list[Row]])
 
 
 @given(runs())
-def test_a_refused_vote_that_counts_is_unexpected(story: tuple[Run, Contents, list[Row]]) -> None:
+def test_a_refused_vote_that_counts_is_unexpected(story: Run) -> None:
     """What a voter was told is refused must not count."""
     run, before, rows = story
-    refused = Attempt(tokens.token(MARK, 1000), 2, "fail")
-    found = check(replace(run, attempts=(*run.attempts, refused)), before, both([*rows, Row(refused.token, 2)]))
+    refused = cast(tokens.token(MARK, 1000), 2, "fail")
+    found = check(replace(run, requests=(*run.requests, refused)), before, both([*rows, Row(refused.token, 2)]))
     assert wrong(found) == {"unexpected"}
 
 
 @given(runs())
-def test_votes_of_others_are_told_from_ours(story: tuple[Run, Contents, list[Row]]) -> None:
+def test_votes_of_others_are_told_from_ours(story: Run) -> None:
     """Somebody else's vote is no fault."""
     run, before, rows = story
     token = tokens.token(OTHER_MARK, 1000)
@@ -128,7 +143,7 @@ def test_votes_of_others_are_told_from_ours(story: tuple[Run, Contents, list[Row
 
 
 @given(runs(), st.data())
-def test_a_row_twice_is_a_double(story: tuple[Run, Contents, list[Row]], data: st.DataObject) -> None:
+def test_a_row_twice_is_a_double(story: Run, data: st.DataObject) -> None:
     """As a broken index would have it: the same token twice, and the tally with it."""
     run, before, rows = story
     assume(rows)
@@ -139,37 +154,37 @@ def test_a_row_twice_is_a_double(story: tuple[Run, Contents, list[Row]], data: s
 
 @given(runs(), st.integers(1, 5), st.sampled_from(CHOICES))
 def test_a_tally_beyond_its_ledger_is_a_double(
-    story: tuple[Run, Contents, list[Row]],
+    story: Run,
     surplus: int,
     choice: int,
 ) -> None:
     """The ledger has one row, the page says two votes."""
     run, before, rows = story
     right = contents(rows)
-    tallies = {**right.tallies, choice: replace(right.tallies[choice], votes=right.tallies[choice].votes + surplus)}
+    tallies = {**right.tallies, choice: Tally(right.tallies[choice].votes + surplus, 7)}
     found = check(run, before, {"postgres-1": right, "postgres-2": replace(right, tallies=tallies)})
     assert wrong(found) == {"doubled", "tally_difference"}
     assert (found.doubled, found.tally_difference) == (surplus, surplus)
 
 
 @given(runs(), st.sampled_from(CHOICES))
-def test_a_tally_short_of_its_ledger_is_seen(story: tuple[Run, Contents, list[Row]], choice: int) -> None:
+def test_a_tally_short_of_its_ledger_is_seen(story: Run, choice: int) -> None:
     """A row whose vote does not show is no double, and a difference."""
     run, before, rows = story
     right = contents(rows)
-    tallies = {**right.tallies, choice: replace(right.tallies[choice], votes=right.tallies[choice].votes - 1)}
+    tallies = {**right.tallies, choice: Tally(right.tallies[choice].votes - 1, 7)}
     found = check(run, before, {"postgres-1": replace(right, tallies=tallies)})
     assert (found.doubled, found.tally_difference) == (0, 1)
 
 
 @given(runs(), st.data())
 def test_a_lost_row_whose_tally_stays_is_lost_and_not_double(
-    story: tuple[Run, Contents, list[Row]],
+    story: Run,
     data: st.DataObject,
 ) -> None:
     """Deleting a row by hand leaves the tally: that is one wrong vote, not two."""
     run, before, rows = story
-    confirmed = [attempt.token for attempt in run.attempts if attempt.outcome == "ok"]
+    confirmed = [attempt.token for attempt in run.requests if attempt.outcome == "ok"]
     assume(confirmed)
     token = data.draw(st.sampled_from(confirmed))
     right = contents(rows)
@@ -178,7 +193,7 @@ def test_a_lost_row_whose_tally_stays_is_lost_and_not_double(
 
 
 @given(runs(), st.data())
-def test_a_vote_for_another_choice_is_altered(story: tuple[Run, Contents, list[Row]], data: st.DataObject) -> None:
+def test_a_vote_for_another_choice_is_altered(story: Run, data: st.DataObject) -> None:
     """The token is there, and counts for somebody else."""
     run, before, rows = story
     known = [row for row in rows if not tokens.is_of(OTHER_MARK, row.token)]
@@ -191,30 +206,30 @@ def test_a_vote_for_another_choice_is_altered(story: tuple[Run, Contents, list[R
 
 
 @given(runs(), st.randoms(use_true_random=False))
-def test_order_does_not_matter(story: tuple[Run, Contents, list[Row]], chance: random.Random) -> None:
+def test_order_does_not_matter(story: Run, chance: random.Random) -> None:
     """Neither the order of rows nor that of votes nor that of nodes changes anything."""
     run, before, rows = story
     spoiled = rows[1:]
     expected = check(run, before, both(spoiled))
-    attempts, shuffled = list(run.attempts), list(spoiled)
+    attempts, shuffled = list(run.requests), list(spoiled)
     chance.shuffle(attempts)
     chance.shuffle(shuffled)
     after = dict(reversed(both(shuffled).items()))
-    assert check(replace(run, attempts=tuple(attempts)), before, after) == expected
+    assert check(replace(run, requests=tuple(attempts)), before, after) == expected
 
 
 def test_different_opening_counts_are_a_difference() -> None:
     """Two databases that began with different counts are not the same data."""
     one, other = contents([]), contents([])
     other = replace(other, tallies={choice: Tally(8, 8) for choice in CHOICES})
-    found = check(Run((), MARK), None, {"postgres-1": one, "postgres-2": other})
+    found = check(run_of(()), None, {"postgres-1": one, "postgres-2": other})
     assert found.differing == ("opening counts: 2 versions",)
     assert found.tally_difference == 0
 
 
 def test_tables_are_compared_by_their_checksums() -> None:
     """Any table of the application, in whatever database it is missing or differs; but not while others vote."""
-    run = Run((), MARK)
+    run = run_of(())
     same, other = {"public.auth_user": "1 rows, checksum 7"}, {"public.auth_user": "1 rows, checksum 8"}
     tally = {1: Tally(0, 0)}
     left, right = Contents((), tally, same), Contents((), tally, other)

@@ -304,7 +304,7 @@ def test_votes_of_others_are_a_remark(story: Story, tmp_path: Path) -> None:
     [
         ("votes.jsonl", lambda _lines: [], "holds no anchor, not votes"),
         ("votes.jsonl", lambda lines: lines[:1], "holds no request"),
-        ("votes.jsonl", lambda lines: lines[1:], "not votes"),
+        ("votes.jsonl", lambda lines: lines[1:], "votes.jsonl:1: is no line of votes: KeyError('wall')"),
         ("votes.jsonl", lambda lines: [*lines, "nonsense"], "votes.jsonl:903: is not JSON"),
         (
             "votes.jsonl",
