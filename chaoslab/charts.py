@@ -1,71 +1,74 @@
-"""The time line of a run as Vega-Lite, drawn to SVG. Times in seconds from the first fault."""
+"""The time line of a run as SVG, by Vega-Lite and its template. Times in seconds from the first fault."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import jinja2
 import vl_convert
+import yaml
 
-# The version that the specifications are written for.
+TEMPLATES = Path(__file__).with_name("templates")
+# The version that the template is written for.
 VEGA_LITE = "5.21"
-WIDTH = 980
 BIN_SECONDS = 0.1
 MOST_POINTS = 1500
+ROW_HEIGHT = 18
 # Labels of one row of events do not stand nearer than this share of the width.
 LABEL_SHARE = 0.14
 
 # Okabe and Ito's colours, which people with any kind of colour blindness can tell apart.
-BLUE, SKY, GREEN, YELLOW, ORANGE, RED, PINK = (
-    "#0072B2",
-    "#56B4E9",
-    "#009E73",
-    "#F0E442",
-    "#E69F00",
-    "#D55E00",
-    "#CC79A7",
-)
-GREY, LIGHT, DARK = "#999999", "#D9D9D9", "#333333"
-
-ROLES = {
-    "primary": BLUE,
-    "primary without a synchronous standby": GREEN,
-    "synchronous standby": SKY,
-    "standby": "#B7DDF3",
-    "being promoted": YELLOW,
-    "starting or catching up": LIGHT,
-    "primary without lease": PINK,
-    "not running": GREY,
-    "no answer": DARK,
+COLOURS = {
+    "blue": "#0072B2",
+    "sky": "#56B4E9",
+    "green": "#009E73",
+    "yellow": "#F0E442",
+    "orange": "#E69F00",
+    "red": "#D55E00",
+    "pink": "#CC79A7",
+    "grey": "#999999",
+    "light": "#D9D9D9",
+    "dark": "#333333",
 }
-ANSWERS = {"confirmed": BLUE, "asked to send again (503)": ORANGE, "failed": RED}
-PAGES = {"served": GREEN, "failed": RED}
+ROLES = {
+    "primary": COLOURS["blue"],
+    "primary without a synchronous standby": COLOURS["green"],
+    "synchronous standby": COLOURS["sky"],
+    "standby": "#B7DDF3",
+    "being promoted": COLOURS["yellow"],
+    "starting or catching up": COLOURS["light"],
+    "primary without lease": COLOURS["pink"],
+    "not running": COLOURS["grey"],
+    "no answer": COLOURS["dark"],
+}
+# What a voter and a reader saw.
+ANSWERS = {"confirmed": COLOURS["blue"], "asked to send again (503)": COLOURS["orange"], "failed": COLOURS["red"]}
+PAGES = {"served": COLOURS["green"], "failed": COLOURS["red"]}
+MARKS = {"inject": "fault", "heal": "healed", "relief": "relieved", "guardrail": "guardrail"}
 
-Spec = dict[str, Any]
+Json = dict[str, Any]
+Window = tuple[float, float]
 
 
-def answer(outcome: str, status: int) -> str:
-    """Return what a voter saw, in words."""
-    return "confirmed" if outcome == "ok" else "asked to send again (503)" if status == 503 else "failed"  # noqa: PLR2004
-
-
-def timeline_svg(ours: Mapping[str, Any], window: tuple[float, float], name: str) -> str:
+def timeline_svg(ours: Mapping[str, Any], window: Window, name: str) -> str:
     """Draw the part of a run within a window; `name` keeps its identifiers apart from another drawing's."""
     svg: str = vl_convert.vegalite_to_svg(spec(ours, window), vl_version=VEGA_LITE)
     svg = re.sub(r"\b(clip|gradient)(\d+)\b", rf"{name}-\1\2", svg)
     return re.sub(r"^<svg ", '<svg role="img" aria-label="Time line of the run" ', svg)
 
 
-def whole_window(ours: Mapping[str, Any]) -> tuple[float, float]:
+def whole_window(ours: Mapping[str, Any]) -> Window:
     """Return the window that shows all of a run."""
     line = ours["timeline"]
     ends = [*line["votes"]["intended"], *line["votes"]["done"], *(one["end"] for one in line["segments"])]
     return min(line["votes"]["intended"]), max(ends)
 
 
-def close_window(ours: Mapping[str, Any]) -> tuple[float, float] | None:
+def close_window(ours: Mapping[str, Any]) -> Window | None:
     """Return a window around the outage and its budget, or None when there is nothing to look closer at."""
     outage, budget = ours["figures"]["outage"], ours["budget"]
     if outage["seconds"] <= budget["resolution_seconds"]:
@@ -78,252 +81,83 @@ def close_window(ours: Mapping[str, Any]) -> tuple[float, float] | None:
     return (low, high) if (high - low) < 0.7 * (end - begin) else None
 
 
-def spec(ours: Mapping[str, Any], window: tuple[float, float]) -> Spec:
-    """Return the Vega-Lite specification of a time line."""
-    line = ours["timeline"]
-    panels = [_events(line, window)]
-    if line["segments"]:
-        panels.append(_roles(line, window))
-    panels += [_confirmed(ours, window), _waits(ours, window), _reads(line, window)]
-    for panel in panels[:-1]:
-        for layer in panel["layer"]:
-            axis = layer["encoding"]["x"].get("axis")
-            if axis:
-                axis |= {"title": None}
-    return {
-        "background": "white",
-        "padding": 4,
-        "spacing": 14,
-        "vconcat": panels,
-        "resolve": {"scale": {"color": "independent"}},
-        "config": {
-            "aria": False,
-            "font": "sans-serif",
-            "view": {"stroke": "#cccccc"},
-            "axis": {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "gridColor": "#eeeeee"},
-            "axisY": {"minExtent": 78, "maxExtent": 78, "titleAnchor": "middle"},
-            "legend": {
-                "labelFontSize": 12,
-                "orient": "top",
-                "title": None,
-                "offset": 4,
-                "symbolOpacity": 1,
-                "labelLimit": 0,
-            },
-            "title": {"anchor": "start", "frame": "group", "fontSize": 13, "fontWeight": "bold", "offset": 6},
-        },
-    }
-
-
-def _x(window: tuple[float, float], field: str = "t") -> Spec:
-    axis = {"title": "seconds since the fault", "tickCount": 12, "grid": True}
-    return {"field": field, "type": "quantitative", "scale": {"domain": list(window), "nice": False}, "axis": axis}
-
-
-def _values(values: Sequence[Mapping[str, Any]]) -> Spec:
-    return {"values": list(values)}
-
-
-def marks(line: Mapping[str, Any]) -> list[Spec]:
+def marks(line: Mapping[str, Any]) -> list[Json]:
     """Return the faults, heals and reliefs of a time line, numbered in order."""
-    names = {"inject": "fault", "heal": "healed", "relief": "relieved", "guardrail": "guardrail"}
     counts = Counter(event["kind"] for event in line["events"])
     seen: Counter[str] = Counter()
     found = []
     for event in line["events"]:
-        if event["kind"] in names:
-            seen[event["kind"]] += 1
-            number = f" {seen[event['kind']]}" if counts[event["kind"]] > 1 else ""
-            label = names[event["kind"]] + number
+        if kind := MARKS.get(event["kind"]):
+            seen[kind] += 1
+            label = f"{kind} {seen[kind]}" if counts[event["kind"]] > 1 else kind
             found.append({"t": event["time"], "label": label, "kind": event["kind"], "text": event["text"]})
     return found
 
 
-def _within(values: Sequence[Spec], window: tuple[float, float]) -> list[Spec]:
-    return [value for value in values if window[0] <= value["t"] <= window[1]]
-
-
-def _rules(line: Mapping[str, Any], window: tuple[float, float]) -> Spec:
-    """Return vertical lines for faults and heals."""
-    return {
-        "data": _values(_within(marks(line), window)),
-        "mark": {"type": "rule", "strokeWidth": 1.5, "strokeDash": [4, 3]},
-        "encoding": {"x": _x(window), "color": _kind_colour()},
+def spec(ours: Mapping[str, Any], window: Window) -> Json:
+    """Return the Vega-Lite specification of a time line with its data."""
+    low, high = window
+    line, outage, budget = ours["timeline"], ours["figures"]["outage"], ours["budget"]
+    requests = {"votes": _requests(line["votes"], [*ANSWERS]), "reads": _requests(line["reads"], ["served"])}
+    shown = {name: [one for one in rows if low <= one["t"] <= high] for name, rows in requests.items()}
+    longest = {name: max((one["wait"] for one in rows), default=0.0) for name, rows in shown.items()}
+    bins = Counter(one["done"] // BIN_SECONDS for one in requests["votes"] if one["outcome"] == "ok")
+    segments = [one for one in line["segments"] if one["begin"] < high and one["end"] > low]
+    roles = [role for role in ROLES if role in {one["role"] for one in segments}]
+    found = [one for one in marks(line) if low <= one["t"] <= high]
+    rows = _rows(found, LABEL_SHARE * (high - low))
+    bars = [
+        (outage["end"], 16, COLOURS["orange"], f"nothing confirmed for {outage['seconds']:.1f} s"),
+        (outage["begin"] + budget["outage_seconds"], 36, COLOURS["green"], f"budget {budget['outage_seconds']:g} s"),
+    ]
+    if outage["seconds"] <= budget["resolution_seconds"]:
+        bars = []
+    template = jinja2.Template((TEMPLATES / "timeline.vl.yml.j2").read_text("utf-8"), undefined=jinja2.StrictUndefined)
+    drawing: Json = yaml.safe_load(
+        template.render(
+            **{name: f"'{colour}'" for name, colour in COLOURS.items()},
+            low=low,
+            high=high,
+            label_share=LABEL_SHARE,
+            row_height=ROW_HEIGHT,
+            rows=rows,
+            roles=roles,
+            role_colours=[ROLES[role] for role in roles],
+            bin_seconds=BIN_SECONDS,
+            most=max(bins.values(), default=1),
+            step=max(len(values) for values in shown.values()) // MOST_POINTS + 1,
+            waits=[
+                ("votes", "How long each voter waited, by when they voted", 150, max(1.0, longest["votes"]), ANSWERS),
+                ("reads", "How long each page view took", 80, max(0.2, longest["reads"]), PAGES),
+            ],
+        )
+    )
+    drawing["datasets"] = requests | {
+        "marks": found,
+        "segments": [one | {"label": f"timeline {one['timeline']}"} for one in segments],
+        "pauses": ours["figures"]["pauses"],
+        "bars": [
+            {"begin": outage["begin"], "end": end, "y": y, "colour": c, "label": text} for end, y, c, text in bars
+        ],
     }
+    return drawing
 
 
-def _kind_colour() -> Spec:
-    scale = {"domain": ["inject", "heal", "relief", "guardrail"], "range": [RED, GREEN, DARK, DARK]}
-    return {"field": "kind", "type": "nominal", "scale": scale, "legend": None}
-
-
-def _events(line: Mapping[str, Any], window: tuple[float, float]) -> Spec:
-    found = _within(marks(line), window)
+def _rows(found: list[Json], apart: float) -> int:
+    """Give each mark the place of its label, in pixels, in the first row with room; return how many rows that takes."""
     last: list[float] = []
     for mark in found:
-        rows = [row for row, time in enumerate(last) if mark["t"] - time > LABEL_SHARE * (window[1] - window[0])]
-        row = rows[0] if rows else len(last)
+        row = next((row for row, time in enumerate(last) if mark["t"] - time > apart), len(last))
         last[row : row + 1] = [mark["t"]]
-        mark["row"] = -row
-    right = window[0] + (1 - LABEL_SHARE / 2) * (window[1] - window[0])
-    height = 18 * max(1, len(last))
-    y = {"field": "row", "type": "quantitative", "axis": None, "scale": {"domain": [0.5 - max(1, len(last)), 0.5]}}
-    layers = [_rules(line, window)]
-    for align, chosen in (
-        ("left", [m for m in found if m["t"] <= right]),
-        ("right", [m for m in found if m["t"] > right]),
-    ):
-        mark = {
-            "type": "text",
-            "align": align,
-            "dx": 5 if align == "left" else -5,
-            "fontSize": 12,
-            "fontWeight": "bold",
-        }
-        encoding = {"x": _x(window), "y": y, "text": {"field": "label"}, "color": _kind_colour()}
-        layers.append({"data": _values(chosen), "mark": mark, "encoding": encoding})
-    for layer in layers:
-        layer["encoding"]["x"] = _x(window) | {"axis": None}
-    return {"width": WIDTH, "height": height, "layer": layers, "view": {"stroke": None}}
+        mark["y"] = ROW_HEIGHT * (row + 0.5)
+    return max(1, len(last))
 
 
-def _roles(line: Mapping[str, Any], window: tuple[float, float]) -> Spec:
-    values = []
-    for segment in line["segments"]:
-        begin, end = max(segment["begin"], window[0]), min(segment["end"], window[1])
-        if begin < end:
-            wide = (end - begin) > 0.05 * (window[1] - window[0])
-            label = f"timeline {segment['timeline']}" if segment["role"].startswith("primary") and wide else ""
-            values.append({"t": begin, "t2": end, "node": segment["node"], "role": segment["role"], "label": label})
-    present = [role for role in ROLES if any(value["role"] == role for value in values)]
-    colour = {"domain": present, "range": [ROLES[role] for role in present]}
-    y = {"field": "node", "type": "nominal", "axis": {"title": None, "labelLimit": 76}}
-    nodes = len({value["node"] for value in values})
-    bars = {"x": _x(window), "x2": {"field": "t2"}, "y": y}
-    bars["color"] = {"field": "role", "type": "nominal", "scale": colour}
-    labels = [value for value in values if value["label"]]
-    text = {"type": "text", "align": "left", "dx": 4, "color": "white", "fontSize": 12}
-    return {
-        "title": "What each database was",
-        "width": WIDTH,
-        "height": 26 * nodes,
-        "layer": [
-            {"data": _values(values), "mark": {"type": "bar", "height": 18}, "encoding": bars},
-            {"data": _values(labels), "mark": text, "encoding": {"x": _x(window), "y": y, "text": {"field": "label"}}},
-            _rules(line, window),
-        ],
-        "resolve": {"scale": {"color": "independent"}},
-    }
-
-
-def per_bin(times: Sequence[float], window: tuple[float, float]) -> list[Spec]:
-    """Count times in bins of 100 ms, empty ones as well."""
-    first, last = int(window[0] // BIN_SECONDS), int(window[1] // BIN_SECONDS)
-    counts = Counter(int(time // BIN_SECONDS) for time in times)
-    found: list[Spec] = [{"t": round(index * BIN_SECONDS, 1), "n": counts[index]} for index in range(first + 1, last)]
-    # The end of the last bin, so that it is drawn as wide as the others.
-    return [*found, {"t": round(last * BIN_SECONDS, 1), "n": found[-1]["n"]}] if found else found
-
-
-def _confirmed(ours: Mapping[str, Any], window: tuple[float, float]) -> Spec:
-    line, outage, budget = ours["timeline"], ours["figures"]["outage"], ours["budget"]
-    votes = line["votes"]
-    times = [time for time, outcome in zip(votes["done"], votes["outcome"], strict=True) if outcome == "ok"]
-    bins = per_bin(times, window)
-    top = max([1.0, *(one["n"] for one in bins)])
-    y = {"field": "n", "type": "quantitative", "title": "votes / 100 ms", "axis": {"tickMinStep": 1, "tickCount": 4}}
-    y["scale"] = {"domain": [0, top * 1.5], "nice": False}
-    layers = [_shade(ours["figures"]["pauses"], window)]
-    if outage["seconds"] > budget["resolution_seconds"]:
-        layers += list(_outage(outage, budget, window, top))
-    mark = {"type": "area", "interpolate": "step-after", "color": BLUE, "opacity": 0.85}
-    layers.append({"data": _values(bins), "mark": mark, "encoding": {"x": _x(window), "y": y}})
-    layers.append(_rules(line, window))
-    return {"title": "Confirmed votes", "width": WIDTH, "height": 120, "layer": layers}
-
-
-def _shade(pauses: Sequence[Mapping[str, float]], window: tuple[float, float]) -> Spec:
-    """Shade every time without a confirmed vote."""
-    clipped = [{"t": max(one["begin"], window[0]), "t2": min(one["end"], window[1])} for one in pauses]
-    return {
-        "data": _values([one for one in clipped if one["t"] < one["t2"]]),
-        "mark": {"type": "rect", "color": ORANGE, "opacity": 0.25},
-        "encoding": {"x": _x(window), "x2": {"field": "t2"}},
-    }
-
-
-def _outage(
-    outage: Mapping[str, Any], budget: Mapping[str, Any], window: tuple[float, float], top: float
-) -> Iterator[Spec]:
-    """Draw the length of the outage and its budget above the votes."""
-    low = max(outage["begin"], window[0])
-    span = {"x": _x(window), "x2": {"field": "t2"}}
-    end = outage["begin"] + budget["outage_seconds"]
-    for value, row, colour, text in (
-        (outage["end"], 1.36, ORANGE, f"nothing confirmed for {outage['seconds']:.1f} s"),
-        (end, 1.16, GREEN, f"budget {budget['outage_seconds']:g} s"),
-    ):
-        bar = [{"t": low, "t2": min(max(value, low), window[1]), "n": top * row, "label": text}]
-        y = {"field": "n", "type": "quantitative"}
-        yield {
-            "data": _values(bar),
-            "mark": {"type": "rule", "strokeWidth": 4, "color": colour},
-            "encoding": span | {"y": y},
-        }
-        style: Spec = {"type": "text", "align": "left", "dx": 5, "fontSize": 12, "color": DARK, "baseline": "middle"}
-        # Beside the bar, or where that is not wide enough, below it.
-        beside = window[1] - bar[0]["t2"] > 0.2 * (window[1] - window[0])
-        style |= {} if beside else {"dx": 2, "dy": 10}
-        x = {"x": _x(window, "t2" if beside else "t")}
-        yield {"data": _values(bar), "mark": style, "encoding": x | {"y": y, "text": {"field": "label"}}}
-
-
-def points(log: Mapping[str, Any], window: tuple[float, float]) -> list[Spec]:
-    """Return each request with its wait; of very many, all failed or slow ones and an even choice of the others."""
-    rows = [
-        {"t": due, "w": round(done - due, 3), "a": answer(outcome, status)}
-        for due, done, outcome, status in zip(log["intended"], log["done"], log["outcome"], log["status"], strict=True)
-        if window[0] <= due <= window[1]
+def _requests(log: Mapping[str, Any], answers: list[str]) -> list[Json]:
+    """Return a row for each request: confirmed or served, asked to send again, failed."""
+    columns = ("intended", "done", "status", "outcome")
+    return [
+        {"n": n, "t": due, "done": done, "wait": round(done - due, 3), "outcome": outcome}
+        | {"answer": answers[0] if outcome == "ok" else answers[1] if status == 503 and answers[1:] else "failed"}  # noqa: PLR2004
+        for n, (due, done, status, outcome) in enumerate(zip(*(log[name] for name in columns), strict=True))
     ]
-    if len(rows) <= MOST_POINTS:
-        return rows
-    dull = [row for row in rows if row["a"] == "confirmed" and row["w"] < 0.3]  # noqa: PLR2004 - seconds
-    step = len(dull) // MOST_POINTS + 1
-    kept = {id(row) for row in dull[::step]}
-    return [row for row in rows if id(row) in kept or row["a"] != "confirmed" or row["w"] >= 0.3]  # noqa: PLR2004
-
-
-def _dots(values: list[Spec], window: tuple[float, float], colours: Mapping[str, str], least: float) -> Spec:
-    longest = max([least, *(value["w"] for value in values)])
-    y = {"field": "w", "type": "quantitative", "title": "seconds", "axis": {"tickCount": 4}}
-    y["scale"] = {"domain": [0, longest * 1.08], "nice": False}
-    present = [name for name in colours if any(value["a"] == name for value in values)] or list(colours)[:1]
-    scale = {"domain": present, "range": [colours[name] for name in present]}
-    colour = {"field": "a", "type": "nominal", "scale": scale}
-    mark = {"type": "circle", "size": 22, "opacity": 0.75}
-    return {"data": _values(values), "mark": mark, "encoding": {"x": _x(window), "y": y, "color": colour}}
-
-
-def _waits(ours: Mapping[str, Any], window: tuple[float, float]) -> Spec:
-    line = ours["timeline"]
-    dots = _dots(points(line["votes"], window), window, ANSWERS, 1.0)
-    return {
-        "title": "How long each voter waited, by when they voted",
-        "width": WIDTH,
-        "height": 150,
-        "layer": [dots, _rules(line, window)],
-        "resolve": {"scale": {"color": "independent"}},
-    }
-
-
-def _reads(line: Mapping[str, Any], window: tuple[float, float]) -> Spec:
-    rows = points(line["reads"], window)
-    for row in rows:
-        row["a"] = "served" if row["a"] == "confirmed" else "failed"
-    return {
-        "title": "How long each page view took",
-        "width": WIDTH,
-        "height": 80,
-        "layer": [_dots(rows, window, PAGES, 0.2), _rules(line, window)],
-        "resolve": {"scale": {"color": "independent"}},
-    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,33 +18,10 @@ from chaoslab.files import InputError
 from chaoslab.judge import KEY, after_what, seconds
 
 STAGES = {
-    "to_gone": ("until the primary was gone", charts.GREY),
-    "to_elected": ("until it was noticed and another was chosen", charts.ORANGE),
-    "to_promoted": ("until that one was primary", charts.YELLOW),
-    "to_vote": ("until votes reached it and the first was confirmed", charts.SKY),
-}
-
-# Titles that fit above a column; the rules' own are long.
-SHORT = {
-    "outage": "No vote confirmed for",
-    "resumed": "Resumed",
-    "failed_votes": "Failed votes",
-    "failed_reads": "Failed pages",
-    "observed": "Observed",
-    "lost": "Lost",
-    "doubled": "Counted twice",
-    "unexpected": "Cast by nobody",
-    "altered": "Other choice",
-    "tally": "Tally against ledger",
-    "differing": "Databases differ",
-    "tables": "Tables differ",
-    "two_writable": "Two writable",
-    "rejoin": "Whole again",
-    "promotion": "Takeovers",
-    "sampled": "Sampled",
-    "steady-before": "Steady before",
-    "steady-after": "Steady after",
-    "guardrail": "Guardrail",
+    "to_gone": ("until the primary was gone", charts.COLOURS["grey"]),
+    "to_elected": ("until it was noticed and another was chosen", charts.COLOURS["orange"]),
+    "to_promoted": ("until that one was primary", charts.COLOURS["yellow"]),
+    "to_vote": ("until votes reached it and the first was confirmed", charts.COLOURS["sky"]),
 }
 
 # To have been whole within this is not worth a sentence.
@@ -72,13 +50,10 @@ def sentences(ours: Mapping[str, Any]) -> list[str]:
     found = ours["figures"]
     outage, votes, reads, ledger = (found[name] for name in ("outage", "votes", "reads", "ledger"))
     budget = ours["budget"]
-    lost = ledger["lost"] + ledger["lost_earlier"]
-    said = []
-    if not lost and not ledger["doubled"]:
-        said.append("No vote was lost or counted twice.")
-    else:
-        said += [f"{_votes(lost)} that had been confirmed {_were(lost)} lost."] * bool(lost)
-        said += [f"{_votes(ledger['doubled'])} {_were(ledger['doubled'])} counted twice."] * bool(ledger["doubled"])
+    lost, doubled = ledger["lost"] + ledger["lost_earlier"], ledger["doubled"]
+    said = ["No vote was lost or counted twice."]
+    if lost or doubled:
+        said = [f"Confirmed votes lost: {lost}, counted twice: {doubled}."]
     longest = found["vote_seconds"].get("max")
     if outage["seconds"] <= budget["resolution_seconds"]:
         said.append("Voting never paused.")
@@ -90,13 +65,10 @@ def sentences(ours: Mapping[str, Any]) -> list[str]:
     if not outage["resumed"]:
         said.append("Voting had not resumed when the run ended.")
     again, failed = votes["refused_503"], votes["failed_otherwise"]
-    if not again and not failed:
-        said.append("Nobody who voted saw an error.")
+    if again or failed:
+        said.append(f"Votes whose voters were asked to send again: {again}, that failed: {failed}.")
     else:
-        said += [f"{_votes(again)} could not be confirmed in time: their voters were asked to send again."] * bool(
-            again
-        )
-        said += [f"{_votes(failed)} failed."] * bool(failed)
+        said.append("Nobody who voted saw an error.")
     said.append(
         f"{reads['failed']} of {reads['sent']} page views failed." if reads["failed"] else "Every page was served."
     )
@@ -106,24 +78,12 @@ def sentences(ours: Mapping[str, Any]) -> list[str]:
     return said
 
 
-def _votes(count: int) -> str:
-    return f"{count} vote{'' if count == 1 else 's'}"
-
-
-def _were(count: int) -> str:
-    return "was" if count == 1 else "were"
-
-
 def page(journal: Mapping[str, Any]) -> str:
     """Return the page of one run."""
     ours = journal[KEY]
     window = charts.close_window(ours)
     parts = ours["figures"]["outage"]["split"] if window else None
-    split = (
-        [{"text": text, "colour": colour, "seconds": parts[key]} for key, (text, colour) in STAGES.items()]
-        if parts
-        else None
-    )
+    split = [(text, colour, parts[key]) for key, (text, colour) in STAGES.items()] if parts else []
     labels = {(mark["t"], mark["text"]): mark["label"] for mark in charts.marks(ours["timeline"])}
     events = [event | {"label": labels.get((event["time"], event["text"]), "")} for event in ours["timeline"]["events"]]
     return ENVIRONMENT.get_template("report.html.j2").render(
@@ -173,7 +133,8 @@ def index(journals: Sequence[tuple[Path, Mapping[str, Any]]], directory: Path) -
     everything = [journal[KEY]["figures"] for _, journal in journals]
     return ENVIRONMENT.get_template("index.html.j2").render(
         style=_style(),
-        titles=[{"short": SHORT.get(key, title), "long": title} for key, title in titles.items()],
+        # Keys fit above a column; titles are long.
+        titles=[{"short": re.sub("[_-]", " ", key).capitalize(), "long": title} for key, title in titles.items()],
         rows=rows,
         passed=sum(bool(row["passed"]) for row in rows),
         groups=[_group(name, runs) for name, runs in by_name.items()],

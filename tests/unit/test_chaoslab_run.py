@@ -355,6 +355,8 @@ def test_the_page_says_it_in_words_and_needs_nothing_else(story: Story, tmp_path
     assert "Passed. No vote was lost or counted twice." in words
     assert "The longest time without a confirmed vote was 1.6 s (budget 5 s)." in words
     assert "Nobody who voted saw an error. Every page was served." in words
+    for drawn in ("fault", "healed", "timeline 2", "being promoted", "nothing confirmed for 1.6 s", "budget 5 s"):
+        assert f">{drawn}</text>" in page
     assert "<script" not in page
     assert not re.search(r'(?:src|href)="(?!#)', page)
     identifiers = re.findall(r'\bid="([^"]+)"', page)
