@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,16 +18,6 @@ class Row(NamedTuple):
     site: str
     other: str = ""
     ratio: str = ""
-
-
-def quantile(values: Sequence[float], share: float) -> float:
-    """Return the smallest of the values that so large a share of them does not exceed."""
-    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
-
-
-def quantiles(seconds: Sequence[float]) -> dict[str, float]:
-    """Return median, 95 % and 99 % of latencies."""
-    return {"median": statistics.median(seconds), "p95": quantile(seconds, 0.95), "p99": quantile(seconds, 0.99)}
 
 
 def ratio(site: float, other: float) -> str:
@@ -82,13 +71,13 @@ def _vote_row(case: Mapping[str, Any]) -> Row:
     site, other = case["stack"], case["baseline"]
     if "rate" in case:
         name = f"Vote, median / 95 % / 99 %, {choices}, {case['rate']} a second"
-        return Row(name, _milliseconds(site), _milliseconds(other), ratio(site["median"], other["median"]))
+        return Row(name, _milliseconds(site), _milliseconds(other), ratio(site["p50"], other["p50"]))
     name, key = f"Votes a second, {choices}, {case['at_a_time']} at a time", "votes_per_second"
     return Row(name, f"{site[key]:.0f}", f"{other[key]:.0f}", ratio(site[key], other[key]))
 
 
 def _milliseconds(found: Mapping[str, float]) -> str:
-    return " / ".join(f"{1000 * found[key]:.0f}" for key in ("median", "p95", "p99")) + " ms"
+    return " / ".join(f"{1000 * found[key]:.0f}" for key in ("p50", "p95", "p99")) + " ms"
 
 
 def markdown(table: Sequence[Row]) -> str:

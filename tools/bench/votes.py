@@ -22,7 +22,7 @@ from typing import Any
 import httpx
 
 from chaoslab import voter
-from tools.bench.figures import quantiles
+from chaoslab.figures import quantiles
 from tools.bench.lab import BenchError, Lab, bare_hosts, say
 
 PROGRAM = "/etc/supervisor/conf.d/gunicorn-8000.conf"
@@ -116,7 +116,7 @@ async def at_a_fixed_rate(target: Target, choices: int, rate: int, seconds: floa
         await voter.Stream(vote, rate, votes.append).run(warm_up + int(rate * seconds))
     for sent in votes:
         _insist(sent.answer)
-    return quantiles([sent.done - sent.intended for sent in votes if sent.number >= warm_up])
+    return quantiles(sent.done - sent.intended for sent in votes if sent.number >= warm_up)
 
 
 async def _vote(client: httpx.AsyncClient, ballot: Ballot) -> voter.Answer:
