@@ -9,14 +9,10 @@ import pytest
 from tools import role_readme
 
 SPECS = """\
----
 argument_specs:
   main:
     options:
-      web_port:
-        type: int
-        default: 443
-        description: Port to listen on.
+      web_port: {type: int, default: 443, description: Port to listen on.}
       web_mode:
         type: str
         choices: ["on", "off"]
@@ -30,107 +26,57 @@ argument_specs:
         default: []
         description: Names.
         options:
-          name:
-            type: str
-            required: true
-            description: The name.
+          name: {type: str, required: true, description: The name.}
+  other:
+    options:
+      web_a: {default: ""}
 """
-README = "# web\n\nText.\n\n<!-- variables -->\n<!-- /variables -->\n\n## Limits\n"
+TABLE = r"""
+| Variable | Type | Default | Description |
+| --- | --- | --- | --- |
+| `web_port` | int | `443` | Port to listen on. |
+| `web_mode` | str | required | Whether a \| b. Second paragraph. One of `on`, `off`. |
+| `web_names` | list of dict | `[]` | Names. |
+| `web_names[].name` | str | required | The name. |
+| `web_a` | str | `""` |  |
+"""
+README = "# web\n\nText.\n\n<!-- variables -->{}<!-- /variables -->\n\n## Limits\n"
 
 
-@pytest.fixture
-def roles(tmp_path: Path) -> Path:
-    """Return a directory that holds one role, `web`, whose README has no table yet."""
-    meta = tmp_path / "web" / "meta"
-    meta.mkdir(parents=True)
-    (meta / "argument_specs.yml").write_text(SPECS, encoding="utf-8")
-    (tmp_path / "web" / "README.md").write_text(README, encoding="utf-8")
-    return tmp_path
+def rendered(role: Path, readme: str, specs: str) -> str:
+    """Write a role and return what its README should be."""
+    (role / "meta").mkdir(exist_ok=True)
+    (role / "meta" / "argument_specs.yml").write_text(specs, encoding="utf-8")
+    (role / "README.md").write_text(readme, encoding="utf-8")
+    current, wanted = role_readme.render(role)
+    assert current == readme
+    return wanted
 
 
-def test_table_holds_every_option_with_its_default(roles: Path) -> None:
-    """A row says type, default or required, description and choices."""
-    assert role_readme.main(["--roles", str(roles)]) == 0
-    lines = (roles / "web" / "README.md").read_text(encoding="utf-8").splitlines()
-    assert "| `web_port` | int | `443` | Port to listen on. |" in lines
-    assert r"| `web_mode` | str | required | Whether a \| b. Second paragraph. One of `on`, `off`. |" in lines
-    assert "| `web_names` | list of dict | `[]` | Names. |" in lines
-    assert "| `web_names[].name` | str | required | The name. |" in lines
+def test_table_holds_every_option_and_nothing_else_changes(tmp_path: Path) -> None:
+    """Of all entry points; a second time nothing changes; without options a sentence says so."""
+    wanted = README.format(f"\n{TABLE}\n")
+    assert rendered(tmp_path, README.format("\n"), SPECS) == wanted
+    assert rendered(tmp_path, wanted, SPECS) == wanted
+    nothing = README.format("\n\nThis role has no variables.\n\n")
+    assert rendered(tmp_path, wanted, "argument_specs: {main: {short_description: x}}") == nothing
 
 
-def test_text_outside_the_markers_is_kept(roles: Path) -> None:
-    """Only what stands between the markers changes, and a second run changes nothing."""
-    role_readme.main(["--roles", str(roles)])
-    first = (roles / "web" / "README.md").read_text(encoding="utf-8")
-    assert first.startswith("# web\n\nText.\n\n<!-- variables -->\n")
-    assert first.endswith("<!-- /variables -->\n\n## Limits\n")
-    role_readme.main(["--roles", str(roles)])
-    assert (roles / "web" / "README.md").read_text(encoding="utf-8") == first
+@pytest.mark.parametrize("readme", ["# web\n", "<!-- /variables --> <!-- variables -->", "<!-- variables -->"])
+def test_a_readme_without_a_place_is_named(tmp_path: Path, readme: str) -> None:
+    """By its role, with what it needs."""
+    with pytest.raises(role_readme.ReadmeError, match=f"{tmp_path.name}: README.md needs <!-- variables --> and"):
+        rendered(tmp_path, readme, SPECS)
 
 
-def test_check_reports_and_writes_nothing(roles: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`--check` fails on an outdated README and passes on a fresh one."""
-    assert role_readme.main(["--check", "--roles", str(roles)]) == 1
-    assert "web: README.md is outdated" in capsys.readouterr().err
-    assert (roles / "web" / "README.md").read_text(encoding="utf-8") == README
-    role_readme.main(["--roles", str(roles), "web"])
-    assert role_readme.main(["--check", "--roles", str(roles)]) == 0
-
-
-@pytest.mark.parametrize(
-    ("readme", "specs", "message"),
-    [
-        ("# web\n", SPECS, "needs one <!-- variables -->"),
-        ("<!-- /variables --> <!-- variables -->", SPECS, "before"),
-        (README, "arguments: {}", "argument_specs.yml: KeyError('argument_specs')"),
-        (README, "argument_specs: {main: {options: [1]}}", "argument_specs.yml: TypeError"),
-        (README, None, "argument_specs.yml is missing"),
-        (None, SPECS, "README.md is missing"),
-    ],
-)
-def test_unusable_input_is_named(
-    roles: Path,
-    capsys: pytest.CaptureFixture[str],
-    readme: str | None,
-    specs: str | None,
-    message: str,
+def test_outdated_readmes_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each problem is one line that starts with the role's name."""
-    for name, text in (("README.md", readme), ("meta/argument_specs.yml", specs)):
-        path = roles / "web" / name
-        if text is None:
-            path.unlink()
-        else:
-            path.write_text(text, encoding="utf-8")
-    assert role_readme.main(["--roles", str(roles)]) == 1
-    error = capsys.readouterr().err
-    assert error.startswith("web: ")
-    assert message in error
-
-
-def test_options_of_every_entry_point_are_listed(roles: Path) -> None:
-    """A role without `main` is documented too."""
-    path = roles / "web" / "meta" / "argument_specs.yml"
-    path.write_text(
-        "argument_specs: {up: {options: {web_a: {}}}, down: {options: {web_b: {}}}}",
-        encoding="utf-8",
-    )
-    role_readme.main(["--roles", str(roles)])
-    text = (roles / "web" / "README.md").read_text(encoding="utf-8")
-    assert "| `web_a` | str |" in text
-    assert "| `web_b` | str |" in text
-
-
-def test_unknown_role_is_refused(roles: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A name that is no role is an error of use, not of content."""
-    assert role_readme.main(["--roles", str(roles), "nginy"]) == 2
-    assert "no such role: nginy" in capsys.readouterr().err
-
-
-def test_role_without_variables_says_so(roles: Path) -> None:
-    """No empty table."""
-    path = roles / "web" / "meta" / "argument_specs.yml"
-    path.write_text("argument_specs: {main: {short_description: x}}", encoding="utf-8")
-    role_readme.main(["--roles", str(roles)])
-    text = (roles / "web" / "README.md").read_text(encoding="utf-8")
-    assert "This role has no variables." in text
+    """And only those."""
+    (tmp_path / "web").mkdir()
+    wanted = rendered(tmp_path / "web", README.format(""), SPECS)
+    monkeypatch.setattr(role_readme, "ROLES", tmp_path)
+    for printed in ("web: README.md written\n", ""):
+        role_readme.main()
+        assert capsys.readouterr().out == printed
+        assert (tmp_path / "web" / "README.md").read_text(encoding="utf-8") == wanted
