@@ -22,33 +22,31 @@ def read_text(path: Path) -> str:
         raise InputError(f"{path}: {reason}") from error
 
 
+def _parse(text: str, where: str) -> dict[str, Any]:
+    """Return an object from JSON; raise InputError with its place for anything else."""
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"{where}: is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{where}: is not an object")
+    return found
+
+
 def read_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the objects of a file of JSON lines, each with its place ("file:line").
 
     A last line without its end is left out: its writer was killed. Any other line that is no
     object raises InputError.
     """
-    lines = read_text(path).split("\n")
-    for number, line in enumerate(lines[:-1], 1):
+    for number, line in enumerate(read_text(path).split("\n")[:-1], 1):
         where = f"{path}:{number}"
-        try:
-            found = json.loads(line)
-        except ValueError as error:
-            raise InputError(f"{where}: is not JSON: {error}") from error
-        if not isinstance(found, dict):
-            raise InputError(f"{where}: is not an object")
-        yield where, found
+        yield where, _parse(line, where)
 
 
 def read_object(path: Path) -> dict[str, Any]:
     """Return the one object of a JSON file; raise InputError when it holds something else."""
-    try:
-        found = json.loads(read_text(path))
-    except ValueError as error:
-        raise InputError(f"{path}: is not JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise InputError(f"{path}: is not an object")
-    return found
+    return _parse(read_text(path), str(path))
 
 
 def write_text(path: Path, text: str) -> None:

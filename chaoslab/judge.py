@@ -135,7 +135,6 @@ def measure(evidence: Evidence, ledger: Check, inject: float) -> dict[str, Any]:
     heal = max((event.time for event in evidence.events if event.kind == "heal"), default=None)
     proofs = Counter(finding.kind for finding in figures.findings(samples))
     parts = figures.split(gap, samples)
-    calm = [one.seconds for one in found_gaps if one.end <= inject]
     pauses = [one for one in found_gaps if one.seconds > PAUSE_SECONDS]
     return {
         "outage": {
@@ -144,7 +143,6 @@ def measure(evidence: Evidence, ledger: Check, inject: float) -> dict[str, Any]:
             "end": gap.end - inject,
             "open": gap.is_open,
             "split": asdict(parts) if parts else None,
-            "longest_before_fault": max(calm, default=None),
             "resumed": figures.resumed(votes, evidence.votes.rate),
         },
         "pauses": [{"begin": one.begin - inject, "end": one.end - inject} for one in pauses],
@@ -282,14 +280,7 @@ def _notes(evidence: Evidence, found: Mapping[str, Any], ledger: Check) -> Itera
 
 def steady_state(experiment: Experiment, events: Iterable[Event], kind: str) -> dict[str, Any] | None:
     """Return a steady state as Chaos Toolkit's journal has it, or None when it was not looked at."""
-    hypothesis = experiment.content["steady-state-hypothesis"]
-    known = {probe["name"]: probe for probe in hypothesis["probes"]}
-    probes = []
-    for event in events:
-        if event.kind == kind:
-            met = event.status == "succeeded"
-            activity = known.get(event.name, {"type": "probe", "name": event.name or event.text})
-            probes.append(_run(activity, event) | {"tolerance_met": met})
+    probes = [run | {"tolerance_met": run["status"] == "succeeded"} for run in _runs(experiment, events, kind)]
     return {"steady_state_met": all(probe["tolerance_met"] for probe in probes), "probes": probes} if probes else None
 
 
@@ -298,27 +289,29 @@ def iso(time: float) -> str:
     return datetime.fromtimestamp(time, UTC).replace(tzinfo=None).isoformat()
 
 
-def _run(activity: Mapping[str, Any], event: Event) -> dict[str, Any]:
-    return {
-        "activity": dict(activity),
-        "output": event.text,
-        "status": event.status,
-        "start": iso(event.time),
-        "end": iso(event.time + event.duration),
-        "duration": event.duration,
-    } | ({"host": event.host} if event.host else {})
+def _runs(experiment: Experiment, events: Iterable[Event], *kinds: str) -> list[dict[str, Any]]:
+    """Return the events of some kinds as Chaos Toolkit's journal has them, each with its activity."""
+    content = experiment.content
+    activities = [*content["steady-state-hypothesis"]["probes"], *content["method"], *content["rollbacks"]]
+    known = {activity["name"]: activity for activity in activities}
+    return [
+        {
+            "activity": known.get(event.name, {"name": event.name or event.text}),
+            "output": event.text,
+            "status": event.status,
+            "start": iso(event.time),
+            "end": iso(event.time + event.duration),
+            "duration": event.duration,
+        }
+        | ({"host": event.host} if event.host else {})
+        for event in events
+        if event.kind in kinds
+    ]
 
 
 def journal(experiment: Experiment, evidence: Evidence, verdict: Verdict) -> dict[str, Any]:
     """Return the journal: Chaos Toolkit's keys, and ours under one key of their own."""
     events = evidence.events
-    known = {one["name"]: one for part in ("method", "rollbacks") for one in experiment.content[part]}
-
-    def runs(*kinds: str) -> list[dict[str, Any]]:
-        nameless = {"type": "action"}
-        found = [event for event in events if event.kind in kinds]
-        return [_run(known.get(event.name, nameless | {"name": event.name or event.text}), event) for event in found]
-
     after = steady_state(experiment, events, "steady-after")
     cut = any(event.kind == "guardrail" for event in events)
     begin = min([evidence.votes.begin, *(event.time for event in events)])
@@ -332,8 +325,8 @@ def journal(experiment: Experiment, evidence: Evidence, verdict: Verdict) -> dic
         "status": "aborted" if cut else "completed",
         "deviated": not verdict.holds,
         "steady_states": {"before": steady_state(experiment, events, "steady-before"), "after": after, "during": []},
-        "run": runs("inject", "heal"),
-        "rollbacks": runs("rollback"),
+        "run": _runs(experiment, events, "inject", "heal"),
+        "rollbacks": _runs(experiment, events, "rollback"),
         "end": iso(last),
         "duration": last - begin,
         KEY: {
@@ -363,8 +356,6 @@ def timeline(evidence: Evidence) -> dict[str, Any]:
 
     def columns(log: RequestLog) -> dict[str, Any]:
         return {
-            "rate": log.rate,
-            "begin": round(log.begin - zero, 3),
             "intended": [round(one.intended - zero, 3) for one in log.requests],
             "done": [round(one.done - zero, 3) for one in log.requests],
             "status": [one.status for one in log.requests],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -101,23 +102,18 @@ def failover() -> list[Sample]:
     return found
 
 
-def test_split_names_the_stages() -> None:
-    """Gone, elected, promoted, first vote; together the outage."""
-    parts = figures.split(figures.Gap(9.98, 13.5), failover())
-    assert parts is not None
-    stages = (parts.to_gone, parts.to_elected, parts.to_promoted, parts.to_vote)
-    assert stages == pytest.approx((0.02, 2.01, 1.0, 0.49))
-    assert sum(stages) == pytest.approx(13.5 - 9.98)
+CUT_OFF = [sample("a", one.asked, **PRIMARY, timeline=1) if one.node == "a" else one for one in failover()]
 
 
-def test_split_of_a_primary_that_is_replaced_before_it_notices() -> None:
-    """It is gone when another has the lease."""
-    cut_off = PRIMARY | {"timeline": 1}
-    samples = [sample("a", one.asked, **cut_off) if one.node == "a" else one for one in failover()]
+@pytest.mark.parametrize(
+    ("samples", "stages"), [(failover(), (0.02, 2.01, 1.0, 0.49)), (CUT_OFF, (2.02, 0.01, 1.0, 0.49))]
+)
+def test_split_names_the_stages(samples: list[Sample], stages: tuple[float, ...]) -> None:
+    """Gone (also when another has the lease before it notices), elected, promoted, first vote; together the outage."""
     parts = figures.split(figures.Gap(9.98, 13.5), samples)
     assert parts is not None
-    stages = (parts.to_gone, parts.to_elected, parts.to_promoted, parts.to_vote)
-    assert stages == pytest.approx((2.02, 0.01, 1.0, 0.49))
+    assert (parts.to_gone, parts.to_elected, parts.to_promoted, parts.to_vote) == pytest.approx(stages)
+    assert sum(stages) == pytest.approx(13.5 - 9.98)
 
 
 def test_split_is_none_where_the_primary_was_not_the_reason() -> None:
@@ -198,31 +194,39 @@ def test_a_primary_without_the_lease_is_no_violation() -> None:
     assert figures.findings(samples) == []
 
 
-def test_a_thawed_primary_is_stale_and_only_for_a_moment() -> None:
-    """It is told by its silence and its older timeline; if it does not notice, it becomes a violation."""
+def naming(kind: str, last: float) -> dict[str, Any]:
+    """Return what a primary says that names the other as a standby until then."""
+    return PRIMARY | {"timeline": 1, "standbys": {"b": kind} if last > 0 else {}}
+
+
+# What the old primary says at each time, when the other becomes primary, what that proves, and until when.
+STORIES: dict[str, tuple[Callable[[float], dict[str, Any]], float, str, float]] = {
+    "thawed, told by its silence": (
+        lambda time: {"error": "TimeoutError"} if 10 <= time < 20 else PRIMARY | {"timeline": 1}, 15, "stale", 22,
+    ),
+    "cut off, needs the new one to confirm": (lambda time: naming("sync", 12 - time), 10, "stale", 30),
+    "cut off, needs nobody": (lambda time: naming("async", 12 - time), 10, "violation", 30),
+    "stepped down and back": (
+        lambda time: STANDBY if 8 <= time < 15 else naming("sync", 5 - time), 10, "violation", 17,
+    ),
+    "away and back": (
+        lambda time: {"error": "OSError"} if 8 <= time < 15 else naming("sync", 5 - time), 10, "stale", 17,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_a_stale_primary_becomes_a_violation(story: str) -> None:
+    """After a moment to notice, or the length of a lease; what it named before it was away binds it no more."""
+    first, promoted, kind, until = STORIES[story]
     samples = []
     for tick in range(200):
         time = tick / 5
-        frozen = {"error": "TimeoutError"} if 10 <= time < 20 else PRIMARY | {"timeline": 1}
-        samples.append(sample("a", time, **frozen))
-        samples.append(sample("b", time, **(PRIMARY | {"timeline": 2} if time >= 15 else STANDBY)))
+        samples.append(sample("a", time, **first(time)))
+        samples.append(sample("b", time, **(PRIMARY | {"timeline": 2} if time >= promoted else STANDBY)))
     found = figures.findings(samples)
-    assert {one.kind for one in found if one.time < 22} == {"stale"}
-    assert {one.kind for one in found if one.time > 22.5} == {"violation"}
-
-
-@pytest.mark.parametrize(("named", "kinds"), [("sync", {"stale"}), ("async", {"violation"})])
-def test_a_primary_that_needs_the_new_one_to_confirm_is_stale(named: str, kinds: set[str]) -> None:
-    """Cut off, it names the other as its synchronous standby to the last; for as long as a lease lasts."""
-    samples = []
-    for tick in range(200):
-        time = tick / 5
-        standbys = {"standbys": {"b": named}} if time < 12 else {}
-        samples.append(sample("a", time, **PRIMARY, timeline=1, **standbys))
-        samples.append(sample("b", time, **(PRIMARY | {"timeline": 2} if time >= 10 else STANDBY)))
-    found = figures.findings(samples)
-    assert {one.kind for one in found if one.time < 30} == kinds
-    assert {one.kind for one in found if one.time > 30.5} == {"violation"}
+    assert {one.kind for one in found if one.time < until} == {kind}
+    assert {one.kind for one in found if one.time > until + 0.5} == {"violation"}
 
 
 @pytest.mark.parametrize(("named", "kind"), [("sync", "stale"), ("async", "violation")])
@@ -236,18 +240,6 @@ def test_what_bound_a_primary_is_not_forgotten_when_it_steps_down(named: str, ki
         sample("b", 9.6, **PRIMARY, timeline=2),
     ]
     assert [one.kind for one in figures.findings(samples)] == [kind]
-
-
-@pytest.mark.parametrize("between", [STANDBY, {"error": "ConnectionRefusedError"}], ids=["stepped down", "was away"])
-def test_a_primary_that_comes_back_is_a_violation(between: dict[str, Any]) -> None:
-    """What it named before it stepped down, or was stopped, binds it no more."""
-    samples = []
-    for tick in range(150):
-        time = tick / 5
-        reign = PRIMARY | {"timeline": 1, "standbys": {"b": "sync"} if time < 5 else {}}
-        samples.append(sample("a", time, **(between if 8 <= time < 15 else reign)))
-        samples.append(sample("b", time, **(PRIMARY | {"timeline": 2} if time >= 10 else STANDBY)))
-    assert {one.kind for one in figures.findings(samples) if one.time > 17.5} == {"violation"}
 
 
 @given(st.binary(max_size=50))
