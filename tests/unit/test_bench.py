@@ -37,11 +37,6 @@ COST = {
 LATENCIES = {"p50": 0.006, "p95": 0.0121, "p99": 0.03}
 
 
-def test_memory_is_read() -> None:
-    """In bytes."""
-    assert figures.memory_bytes("MemTotal:       24576 kB\nMemFree:  1 kB\n") == 24576 * 1024
-
-
 def test_the_table_has_a_row_for_each_figure_and_ratios_where_there_are_two() -> None:
     """All four parts."""
     measured: dict[str, Any] = {

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any, NoReturn
+from typing import Any
 
 from chaoslab.files import InputError
 from tools.bench import event, figures, site, votes
@@ -83,14 +83,10 @@ def measure(options: argparse.Namespace) -> None:
     print(figures.markdown(figures.rows(record)))
 
 
-def interrupted(*_: object) -> NoReturn:
-    """End as Ctrl-C does: bare hosts are removed."""
-    raise KeyboardInterrupt
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program and return its exit code."""
-    signal.signal(signal.SIGTERM, interrupted)
+    # As Ctrl-C does: bare hosts are removed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         measure(parse(arguments))
     except (BenchError, InputError) as error:

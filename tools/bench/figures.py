@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 HEADER = ("Figure", "The site", "Beside it", "Ratio")
@@ -91,16 +90,11 @@ def markdown(table: Sequence[Row]) -> str:
     return "\n".join(texts)
 
 
-def memory_bytes(meminfo: str) -> int:
-    """Return a machine's memory, from /proc/meminfo."""
-    return next(int(line.split()[1]) for line in meminfo.splitlines() if line.startswith("MemTotal:")) * 1024
-
-
 def machine() -> dict[str, Any]:
     """Return the size of this machine, and how busy it has been for a minute."""
     return {
         "cores": len(os.sched_getaffinity(0)),
-        "memory_bytes": memory_bytes(Path("/proc/meminfo").read_text("utf-8")),
+        "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
         "load": os.getloadavg()[0],
     }
 
