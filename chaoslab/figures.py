@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from chaoslab.records import Request
 from chaoslab.sampler import Finding, Sample, Watch
@@ -180,7 +180,6 @@ class Segment:
     end: float
     role: str
     timeline: int | None
-    sync: str
 
 
 def describe(sample: Sample) -> str:
@@ -207,13 +206,12 @@ def segments(samples: Sequence[Sample]) -> list[Segment]:
         for one in (sample for sample in samples if sample.node == node):
             role = describe(one)
             begin = one.asked if one.error else one.answered
-            last = found[-1] if found and found[-1].node == node else None
-            sync = ",".join(sorted(name for name, state in one.standbys.items() if state in {"sync", "quorum"}))
-            if last and (last.role, last.timeline, last.sync) == (role, one.timeline, sync):
-                found[-1] = Segment(node, last.begin, one.answered, role, one.timeline, sync)
-                continue
-            if last:
-                begin = max(last.begin, min(begin, one.answered))
-                found[-1] = Segment(node, last.begin, begin, last.role, last.timeline, last.sync)
-            found.append(Segment(node, begin, one.answered, role, one.timeline, sync))
+            if found and found[-1].node == node:
+                last = found.pop()
+                same = (last.role, last.timeline) == (role, one.timeline)
+                begin = max(last.begin, begin)
+                found.append(replace(last, end=one.answered if same else begin))
+                if same:
+                    continue
+            found.append(Segment(node, begin, one.answered, role, one.timeline))
     return found
