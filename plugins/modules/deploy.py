@@ -401,12 +401,11 @@ class Unit:
             actions.append("restart")
         elif self.outdated(entries, changed, "reload", self.loaded):
             actions.append("reload")
-        for port, pid in listeners(ports) if actions else ():
-            cgroups = process(pid).replace("\n", "/").split("/")
+        for port, pid, name, cgroups in listeners(ports) if actions else ():
             if self.name not in cgroups:
                 raise DeployError(
-                    f"{self.name} listens on port {port}, which {process(pid, 'comm')} of {cgroups[-1]} (process {pid})"
-                    " has; stop that, or give one of the two another port"
+                    f"{self.name} listens on port {port}, which {name} of {cgroups[-1]} (process {pid}) has;"
+                    " stop that, or give one of the two another port"
                 )
         if self.module.check_mode:
             return [f"{action} {self.name}" for action in actions]
@@ -431,13 +430,13 @@ class Unit:
         return any(entry["path"] in changed or written(entry) > since for entry in mine)
 
 
-def process(pid: str, name: str = "cgroup") -> str:
+def process(pid: str, name: str) -> str:
     """Return what the kernel says about a process."""
     return (PROC / pid / name).read_text().strip()
 
 
-def listeners(ports: Sequence[int]) -> Iterator[tuple[int, str]]:
-    """Return which of these TCP ports somebody listens on, each with the process that does."""
+def listeners(ports: Sequence[int]) -> Iterator[tuple[int, str, str, list[str]]]:
+    """Return who listens on these TCP ports: port, process, its name, and the parts of its control groups' paths."""
     sockets = {}
     for name in ("tcp", "tcp6"):
         with contextlib.suppress(FileNotFoundError):
@@ -446,9 +445,11 @@ def listeners(ports: Sequence[int]) -> Iterator[tuple[int, str]]:
                 if state == LISTENING and (port := int(local.rpartition(":")[2], 16)) in ports:
                     sockets[f"socket:[{inode}]"] = port
     for link in PROC.glob("[0-9]*/fd/*") if sockets else ():
+        # A process may end meanwhile.
         with contextlib.suppress(OSError):
             if (target := str(link.readlink())) in sockets:
-                yield sockets[target], link.parts[-3]
+                pid = link.parts[-3]
+                yield sockets[target], pid, process(pid, "comm"), process(pid, "cgroup").replace("\n", "/").split("/")
 
 
 def written(entry: Entry) -> float:

@@ -273,7 +273,7 @@ def test_a_taken_port_is_named_with_who_has_it(module: Module, monkeypatch: pyte
         with pytest.raises(deploy.DeployError, match=said):
             unit.run([], set(), [port])
         assert {command[1] for command in module.ran} == {"show"}
-        monkeypatch.setattr(deploy, "process", lambda _: "1:cpu:/\n0::/system.slice/a.service")
+        monkeypatch.setattr(deploy, "process", lambda *_: "1:cpu:/\n0::/system.slice/a.service")
         assert unit.run([], set(), [port]) == ["start a.service"]
 
 
