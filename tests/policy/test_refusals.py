@@ -21,6 +21,8 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 PRODUCTION = ROOT / "inventories" / "production"
+EXAMPLE = yaml.safe_load((PRODUCTION / "secrets.yml.example").read_text(encoding="utf-8"))["all"]["vars"]
+SECRETS = tuple(EXAMPLE)
 Inventory = dict[str, Any]
 Change = Callable[[Inventory], object]
 
@@ -28,14 +30,13 @@ Change = Callable[[Inventory], object]
 def inventory() -> Inventory:
     """Return the inventory for VMs, whose hosts do not exist, with a value for each secret that its example lists."""
     tree: Inventory = yaml.safe_load((PRODUCTION / "hosts.yml").read_text(encoding="utf-8"))
-    secrets = yaml.safe_load((PRODUCTION / "secrets.yml.example").read_text(encoding="utf-8"))["all"]["vars"]
-    assert set(secrets.values()) == {None}, "an example of a secret is a secret that somebody will use"
+    assert set(EXAMPLE.values()) == {None}, "an example of a secret is a secret that somebody will use"
     # Whoever is taken out of a group keeps the address.
     tree["all"]["hosts"] = {
         name: known for group in tree["all"]["children"].values() for name, known in group["hosts"].items() if known
     }
     # Every role accepts these. Nobody is asked for packages.
-    values = {name: name.replace("_", "") + "x" * 50 for name in secrets}
+    values = {name: name.replace("_", "") + "x" * 50 for name in SECRETS}
     tree["all"]["vars"] |= values | {"elastic_packages_source": "assembled"}
     return tree
 
