@@ -112,7 +112,7 @@ def test_new_passwords_for_etcd_cost_no_vote(new_passwords: str) -> None:
         run = lab.playbook("site.yml", "-e", f"@{new_passwords}")
     assert run.returncode == 0, run.stdout
     assert votes.failed() == []
-    # Longer than any pause of an unchanged run, and shorter than any failover.
-    assert votes.longest_silence() < 2
+    # No longer than Patroni goes on without etcd; a password that only one of them knows costs more than twice as much.
+    assert votes.longest_silence() < 5
     assert set(before) & set(etcd_users()) == {"root"}
     assert len(etcd_users()) == len(before)
