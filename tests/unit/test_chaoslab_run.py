@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from chaoslab import tokens
+from chaoslab import charts, tokens
 from chaoslab.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -362,6 +362,27 @@ def test_the_page_says_it_in_words_and_needs_nothing_else(story: Story, tmp_path
     identifiers = re.findall(r'\bid="([^"]+)"', page)
     assert len(identifiers) == len(set(identifiers))
     assert page.count("<svg") == 2
+
+
+def test_the_time_line_is_of_its_window(story: Story, tmp_path: Path) -> None:
+    """Two seconds around an outage and its budget, with all that was in it; none where voting never paused."""
+    story.events = [{"time": WALL + story.fault + n, "kind": "inject", "text": "Again"} for n in (0.1, 4)]
+    _, ours = judged(story, tmp_path)
+    window = charts.close_window(ours)
+    assert window is not None
+    assert window == pytest.approx((-2.0, 7.0), abs=0.1)
+    data = charts.spec(ours, window)["datasets"]
+    assert [(mark["label"], mark["y"]) for mark in data["marks"]] == [("fault 1", 9), ("fault 2", 27), ("fault 3", 9)]
+    assert [(bar["begin"], bar["end"]) for bar in data["bars"]] == [
+        pytest.approx((0, 1.6), abs=0.1), pytest.approx((0, 5), abs=0.1),
+    ]  # fmt: skip
+    assert {row["answer"] for row in data["votes"]} == {"confirmed"}
+    assert max(row["wait"] for row in data["votes"]) == pytest.approx(1.65, abs=0.3)
+    assert {segment["role"] for segment in data["segments"]} <= charts.ROLES.keys()
+    story.outage = 0.1
+    _, ours = judged(story, tmp_path)
+    assert charts.close_window(ours) is None
+    assert charts.spec(ours, charts.whole_window(ours))["datasets"]["bars"] == []
 
 
 def test_any_run_has_a_page(story: Story, tmp_path: Path) -> None:
