@@ -378,7 +378,7 @@ class Elasticsearch:
         assert found[1] not in self.tokens
         self.made += 1
         # Digits, which the keystore's tool would take for a number were they not quoted.
-        self.tokens[found[1]] = f"00{self.made}" if self.made % 2 else f"AAEAAWVsYXN0aWMva2liYW5h{self.made}"
+        self.tokens[found[1]] = f"10{self.made}" if self.made % 2 else f"AAEAAWVsYXN0aWMva2liYW5h{self.made}"
         return 200, json.dumps({"created": True, "token": {"name": found[1], "value": self.tokens[found[1]]}}).encode()
 
 
@@ -416,7 +416,7 @@ def test_token_is_made_once_and_replaced_when_it_fails(
     assert not keystore.exists()
     assert keeping()["actions"] == ["make a token"]
     held = json.loads(keystore.read_text())["elasticsearch.serviceAccountToken"]
-    assert held == elasticsearch.tokens["ansible-monitoring"] == "001"
+    assert held == elasticsearch.tokens["ansible-monitoring"] == "101"
     assert not keeping()["changed"]
     assert elasticsearch.made == 1
 
