@@ -14,4 +14,5 @@ urlpatterns = [
     path("readyz", views.readyz),
 ]
 
+handler400, handler403, handler404 = map(views.error_page, (400, 403, 404))
 handler500 = "sreproject.views.server_error"

@@ -1,11 +1,13 @@
 """Health, and the pages for when something is wrong."""
 
 import sys
+from collections.abc import Callable
 
+from django.core.exceptions import FieldDoesNotExist
 from django.db import Error, connections
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
-from django.views import defaults
+from django.template.loader import render_to_string
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
@@ -54,8 +56,22 @@ def unavailable(
     return response
 
 
-def server_error(request: HttpRequest) -> HttpResponseBase:
+def error_page(status: int) -> Callable[..., HttpResponse]:
+    """Return the view that answers with the page of a status.
+
+    Django's own look into the form for a CSRF token, and so fail once more over a form that cannot be read.
+    """
+
+    def view(_request: HttpRequest, exception: Exception | None = None) -> HttpResponse:  # noqa: ARG001 - by this name
+        return HttpResponse(render_to_string(f"{status}.html"), status=status)
+
+    return view
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
     """Return 503 when the database is the reason, wherever it was needed, and else 500."""
-    if is_outage(sys.exc_info()[1]):
+    error = sys.exc_info()[1]
+    if is_outage(error):
         return unavailable(request)
-    return defaults.server_error(request)
+    # The admin looks up, unchecked, a field that the visitor names.
+    return error_page(400 if isinstance(error, FieldDoesNotExist) else 500)(request)

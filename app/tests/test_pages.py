@@ -143,6 +143,22 @@ def test_an_unknown_host_is_a_400_page(client: Client) -> None:
     assert "Bad request" in text(response)
 
 
+@pytest.mark.parametrize("path", ["/polls/1/vote/", "/nothing"])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"content-type": "application/x-www-form-urlencoded; charset=utf-16"},
+        {"content-type": "multipart/form-data; boundary=x; charset=zlib"},
+        {"cookie": 'sessionid="\\000abcdefgh"'},
+    ],
+)
+def test_a_malformed_request_is_a_400_page(browser: Client, path: str, headers: dict[str, str]) -> None:
+    """Without a look into the form that cannot be read."""
+    response = browser.post(path, b"choice=1", "application/x-www-form-urlencoded", secure=True, headers=headers)
+    assert response.status_code == 400
+    assert "Bad request" in text(response)
+
+
 def test_a_fault_of_ours_is_a_500_page(browser: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page, not a traceback."""
     monkeypatch.setattr("polls.views.Sum", None)
