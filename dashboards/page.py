@@ -38,13 +38,14 @@ figure { margin: 0; background: #fff; border: 1px solid #d9dee4; border-radius: 
 figure svg { display: block; width: 100%; height: auto; }
 .vega-embed { display: block !important; padding: 0 !important; width: 100%; }
 details { grid-column: 1 / -1; background: #fff; border: 1px solid #d9dee4; border-radius: 6px; padding: 10px 16px; }
+details { overflow-x: auto; }
 summary { cursor: pointer; font-weight: 600; }
 table { border-collapse: collapse; margin: 10px 0; font-size: 13px; }
 th, td { padding: 3px 16px 3px 0; text-align: left; border-bottom: 1px solid #e4e7eb; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; }
 a { color: #00527f; }
 footer { padding-top: 12px; padding-bottom: 28px; font-size: 13px; }
-@media (max-width: 900px) { figure { grid-column: 1 / -1 !important; grid-row: auto !important; } }
+@media (max-width: 900px) { main { display: block; } figure { margin-bottom: 8px; } }
 """
 
 # Draws each panel anew with tooltips, and narrower on a narrow screen. The picture that was there before stays
