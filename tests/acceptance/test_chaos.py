@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser
 
-from tests.acceptance import lab
+from tests.acceptance import lab, pages
 
 RESULTS = lab.DIRECTORY / "chaos"
 FILES = {"journal.json", "report.html", "votes.jsonl", "reads.jsonl", "samples.jsonl", "events.jsonl"}
@@ -34,8 +35,8 @@ def judged(folder: Path) -> dict[str, Any]:
     return found
 
 
-def assert_green(result: tuple[int, str, list[Path]], name: str, tell: Callable[[str], None]) -> None:
-    """Check that a run met its budget, left its record, and said so."""
+def assert_green(result: tuple[int, str, list[Path]], name: str, tell: Callable[[str], None]) -> Path:
+    """Check that a run met its budget, left its record, and said so; return its folder."""
     code, output, folders = result
     # A run that was cut short before it broke anything has no journal.
     assert code == 0, f"{[judged(one)['summary'] for one in folders if (one / 'journal.json').exists()]}\n{output}"
@@ -46,6 +47,7 @@ def assert_green(result: tuple[int, str, list[Path]], name: str, tell: Callable[
     assert folder.name in (RESULTS / "index.html").read_text(encoding="utf-8")
     assert judged(folder)["verdict"] == "pass"
     tell(f"{judged(folder)['summary']}")
+    return folder
 
 
 def assert_refused(why: str, *arguments: str) -> None:
@@ -103,11 +105,13 @@ def test_nothing_is_broken_that_is_not_whole(lonely_primary: str) -> None:
 
 
 @pytest.mark.usefixtures("whole_cluster")
-def test_primary_down_is_green(tell: Callable[[str], None]) -> None:
+def test_primary_down_is_green(tell: Callable[[str], None], chromium: Browser) -> None:
     """The reference's own chaos test, from the root of the repository; another host is primary afterwards."""
     old = lab.primary()
-    assert_green(experiment("chaos-primary-down.yml"), "primary-down", tell)
+    folder = assert_green(experiment("chaos-primary-down.yml"), "primary-down", tell)
     assert lab.primary() != old
+    for file in (folder / "report.html", RESULTS / "index.html"):
+        pages.assert_file_is_whole(chromium, file)
 
 
 @pytest.mark.usefixtures("whole_cluster")

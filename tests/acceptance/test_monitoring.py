@@ -14,8 +14,9 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from playwright.sync_api import Browser
 
-from tests.acceptance import elastic, lab
+from tests.acceptance import elastic, lab, pages
 from tests.acceptance.elastic import MONITORING, SHIPPERS, all_of, ask, count, search
 
 VISITS = 600
@@ -165,13 +166,14 @@ def test_old_events_will_be_removed() -> None:
 
 
 @pytest.mark.usefixtures("visitors")
-def test_dashboards_are_drawn() -> None:
-    """One page that needs no network, one picture for each panel, and the map's table adds up to its events."""
+def test_dashboards_are_drawn(chromium: Browser) -> None:
+    """One page that needs no network and fits, a picture for each panel, and the map's table adds up to its events."""
     observe = lab.playbook("playbooks/observe.yml")
     assert observe.returncode == 0, observe.stdout
     folder = lab.DIRECTORY / "observe"
     page = (folder / "index.html").read_text(encoding="utf-8")
     assert re.findall(r'(?:src|href)="(?:https?:)?//[^"]+"', page) == []
+    pages.assert_file_is_whole(chromium, folder / "index.html")
     pictures = sorted(folder.glob("*.png"))
     assert len(pictures) >= 5
     assert {picture.read_bytes()[:8] for picture in pictures} == {b"\x89PNG\r\n\x1a\n"}
