@@ -251,6 +251,9 @@ def nothing_forbidden(repository: Repository) -> Iterator[str]:
                     yield f"{repository.name(path)}:{number}: '{found[0]}' {why}"
 
 
+TASKS_AND_PLAYS = ("roles/*/tasks/**/*.yml", "playbooks/*.yml", "playbooks/tasks/**/*.yml")
+
+
 def walk(tasks: Any, delegate: Any = None, become: Any = None) -> Iterator[tuple[dict[str, Any], Any, Any]]:
     """Return tasks, those in blocks too, each with the host it is delegated to and the variable ansible_become."""
     for task in tasks or []:
@@ -264,7 +267,7 @@ def walk(tasks: Any, delegate: Any = None, become: Any = None) -> Iterator[tuple
 @rule
 def control_node_tasks_become_nobody(repository: Repository) -> Iterator[str]:
     """A task on the control node is the person's own: by a variable, because an inventory's would beat the keyword."""
-    for path in [*repository.task_files, *repository.playbooks]:
+    for path in repository.under(*TASKS_AND_PLAYS):
         for entry in repository.load(path) or []:
             own = entry.get("hosts") == "localhost" or (entry.get("vars") or {}).get("ansible_connection") == "local"
             play = [entry | {"block": entry.get("tasks")} | ({"delegate_to": "localhost"} if own else {})]
@@ -277,7 +280,7 @@ def control_node_tasks_become_nobody(repository: Repository) -> Iterator[str]:
 def own_calls_use_no_proxy(repository: Repository) -> Iterator[str]:
     """Only packages are fetched through a proxy, never what the site's hosts say to each other."""
     packages = repository.root / "roles" / "elastic_packages"
-    for path in [*repository.task_files, *repository.playbooks]:
+    for path in repository.under(*TASKS_AND_PLAYS):
         for entry in (repository.load(path) or []) if not path.is_relative_to(packages) else []:
             for task, _, _ in walk([entry | {"block": entry.get("tasks") or entry.get("block")}]):
                 if (task.get("ansible.builtin.uri") or {"use_proxy": False}).get("use_proxy") is not False:

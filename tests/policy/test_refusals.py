@@ -286,7 +286,7 @@ def test_every_wrong_address_is_refused(tmp_path: Path, wrong: dict[str, str | N
 
     def change(tree: Inventory) -> None:
         for host, value in wrong.items():
-            tree["all"]["hosts"][host]["host_address"] = value
+            tree["all"]["hosts"][host] = {"host_address": value}
 
     run = Scratch(tmp_path).run("preflight.yml", change=change)
     assert not run.touched

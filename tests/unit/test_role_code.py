@@ -204,7 +204,7 @@ def test_program_without_definition_is_an_error() -> None:
 
 
 def test_release_depends_on_content_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Times, modes, caches and tests change nothing; a changed line does. Folders are members, too, so that their modes are said."""
+    """Times, modes, caches and tests change nothing; a changed line does. Folders have modes, too."""
     source, cache = tmp_path / "app", tmp_path / "cache"
     (source / "polls").mkdir(parents=True)
     (source / "manage.py").write_text("one\n", encoding="utf-8")

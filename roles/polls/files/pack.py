@@ -46,7 +46,8 @@ def main(source: Path, cache: Path) -> None:
     for file in files(source):
         path = file.relative_to(source)
         # Folders, too: their modes must not depend on the umask of the host that unpacks them.
-        contents |= dict.fromkeys(parent.as_posix() for parent in reversed(path.parents)) | {path.as_posix(): file.read_bytes()}
+        contents |= dict.fromkeys(parent.as_posix() for parent in reversed(path.parents))
+        contents[path.as_posix()] = file.read_bytes()
     checksum = hashlib.sha256()
     for name, content in contents.items():
         checksum.update(f"{name}\0{hashlib.sha256(content or b'').hexdigest()}\n".encode())
