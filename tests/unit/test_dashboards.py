@@ -80,7 +80,7 @@ def events(hours: int = 1) -> list[Json]:
         (30.3, "postgres-2", "received promote request", None),
         (30.4, "postgres-2", "database system is ready to accept connections", None),
         (31.0, "postgres-1", "database system is ready to accept read-only connections", None),
-        (31.1, "postgres-1", "started streaming WAL from primary at 0/5000000 on timeline 2", None),
+        (31.1, "postgres-1", "started streaming WAL from primary </script><b>x", None),
         (40.0, "postgres-2", 'duplicate key value violates "</script><b>x"', "23505"),
     ):
         add(when, "postgresql.log", host, **{"message": message, "postgresql.log.sql_state_code": state})
