@@ -18,8 +18,9 @@ ELASTICSEARCH = lab.group("elasticsearch")[0]
 SPOILED = (
     (APP, "/etc/systemd/journald.conf.d/50-site.conf", "rm"),
     (APP, "/etc/ssl/site/host.key", "chmod 0600"),
-    (APP, "/etc/nftables.conf", "echo '# mine' >>"),
+    (APP, "/etc/site-firewall.nft", "echo '# mine' >>"),
     (APP, "/etc/default/etcd", "echo '# mine' >>"),
+    (DATABASE, "/opt/patroni/bin/patronictl", "chmod 0700"),
     (DATABASE, "/etc/patroni/patroni.yml", "echo '# mine' >>"),
     (APP, "/etc/patroni-witness/witness.json", "chmod 0644"),
     (APP, "/etc/haproxy/haproxy.cfg", "echo '# mine' >>"),
@@ -63,7 +64,7 @@ def test_what_a_run_has_not_loaded_is_loaded_by_the_next() -> None:
     loads = (
         (APP, "nginx.service", "/etc/nginx/sites-available/site.conf"),
         (APP, "haproxy.service", "/etc/haproxy/haproxy.cfg"),
-        (APP, "nftables.service", "/etc/nftables.conf"),
+        (APP, "site-firewall.service", "/etc/site-firewall.nft"),
         (DATABASE, "patroni.service", "/etc/patroni/patroni.yml"),
     )
     arguments = ("site.yml", "--tags", "nginx,haproxy,firewall,patroni")
