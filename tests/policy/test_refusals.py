@@ -32,9 +32,11 @@ def inventory() -> Inventory:
     tree: Inventory = yaml.safe_load((PRODUCTION / "hosts.yml").read_text(encoding="utf-8"))
     assert set(EXAMPLE.values()) == {None}, "an example of a secret is a secret that somebody will use"
     # Whoever is taken out of a group keeps the address.
-    tree["all"]["hosts"] = {
-        name: known for group in tree["all"]["children"].values() for name, known in group["hosts"].items() if known
-    }
+    hosts: dict[str, Any] = {}
+    for group in tree["all"]["children"].values():
+        hosts |= {name: known for name, known in group["hosts"].items() if known}
+        group["hosts"] = dict.fromkeys(group["hosts"])
+    tree["all"]["hosts"] = hosts
     # Every role accepts these. Nobody is asked for packages.
     values = {name: name.replace("_", "") + "x" * 50 for name in SECRETS}
     tree["all"]["vars"] |= values | {"elastic_packages_source": "assembled"}
