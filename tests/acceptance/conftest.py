@@ -24,9 +24,9 @@ def browser() -> Iterator[httpx.Client]:
         yield client
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """Run Debian's Chromium in a container of its own, which is built the first time; it trusts the site's CA."""
+    """Run Debian's Chromium in a container of its own, built the first time; it trusts the site's present CA."""
     command = ["docker", "inspect", "--format", "{{.Config.Image}}", f"{lab.NAME}-{lab.group('app')[0]}"]
     base = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
     image = f"ansible-sre-stack/chromium:{base.rpartition(':')[2]}"
