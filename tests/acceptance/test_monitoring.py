@@ -18,6 +18,7 @@ from playwright.sync_api import Browser
 
 from tests.acceptance import elastic, lab, pages
 from tests.acceptance.elastic import MONITORING, SHIPPERS, all_of, ask, count, search
+from tests.acceptance.test_repair import changed
 
 VISITS = 600
 
@@ -106,6 +107,23 @@ def test_errors_of_the_database_carry_their_sqlstate() -> None:
         assert event["postgresql"]["log"]["database"] == "polls"
         assert event["log"]["level"] == "ERROR"
         assert word in event["message"]
+
+
+def test_a_statement_of_any_size_stops_nobodys_logs() -> None:
+    """Of one that is too long an event has the beginning, and says so; one of many lines is whole."""
+    primary = lab.primary()
+    started = changed(MONITORING, "elasticsearch.service")
+    cut = all_of({"term": {"log.flags": "truncated"}}, {"term": {"host.name": primary}})
+    before = count(cut)
+    lines = [f"-- {number} of {time.monotonic_ns()}" for number in range(700)]
+    for text in (*["x" * 8_000_000] * 3, "\n".join(lines)):
+        lab.run(primary, "psql", "--no-psqlrc", "--username=postgres", stdin=f'select 1/0 as "\n{text}\n";')
+    elastic.wait_until_complete()
+    assert changed(MONITORING, "elasticsearch.service") == started
+    assert count(cut) == before + 3
+    query = all_of({"term": {"host.name": primary}}, {"term": {"log.level": "STATEMENT"}})
+    newest = search(query, size=4, sort=[{"@timestamp": "desc"}])["hits"]["hits"]
+    assert any(all(line in event["_source"]["message"] for line in lines) for event in newest)
 
 
 def test_a_request_is_soon_searchable(tell: Callable[[str], None]) -> None:
