@@ -1,51 +1,79 @@
-"""A data directory that belongs to another cluster is somebody's data: refused and left alone."""
+"""A data directory of another cluster or major version is somebody's data: refused and left alone."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.acceptance import lab
 from tests.acceptance.test_site import recap
 
-DATA = "/var/lib/postgresql/15/main"
-KEPT = "/var/lib/postgresql/15/kept-by-test"
-INITDB = "/usr/lib/postgresql/15/bin/initdb"
+KEPT = "/var/lib/postgresql/kept-by-test"
 
 
-def fingerprint(host: str) -> str:
+def fingerprint(host: str, data: str) -> str:
     """Return a checksum of names, times, owners and content of everything in the data directory."""
-    listing = f"cd {DATA} && find . -printf '%p %u %m %s %T@\\n' | sort && find . -type f | sort | xargs sha256sum"
+    listing = f"cd {data} && find . -printf '%p %u %m %s %T@\\n' | sort && find . -type f | sort | xargs sha256sum"
     text: str = lab.on(host).check_output(listing)
     return text
 
 
 @pytest.fixture
-def foreign(whole_cluster: None) -> Iterator[str]:
+def foreign(whole_cluster: None) -> Iterator[tuple[str, str]]:
     """Give a standby the data of another cluster; put its own back afterwards."""
     host = lab.standby()
     on = lab.on(host)
+    data, programs = lab.sql(host, "show data_directory"), on.check_output("echo /usr/lib/postgresql/*/bin")
     on.check_output("systemctl stop patroni")
-    on.check_output(f"mv {DATA} {KEPT}")
+    on.check_output(f"mv {data} {KEPT}")
     try:
-        on.check_output(f"runuser -u postgres -- {INITDB} --pgdata={DATA}")
-        yield host
+        on.check_output(f"runuser -u postgres -- {programs}/initdb --pgdata={data}")
+        yield host, data
     finally:
-        on.check_output(f"rm -rf {DATA}")
-        on.check_output(f"mv {KEPT} {DATA}")
+        on.check_output(f"rm -rf {data}")
+        on.check_output(f"mv {KEPT} {data}")
         on.check_output("systemctl start patroni")
 
 
-def test_data_of_another_cluster_is_refused_and_left_alone(foreign: str) -> None:
+def test_data_of_another_cluster_is_refused_and_left_alone(foreign: tuple[str, str]) -> None:
     """site.yml says so in one line, touches no host, and the data is as it was."""
-    before = fingerprint(foreign)
+    host, data = foreign
+    before = fingerprint(host, data)
     site = lab.playbook("site.yml")
     assert site.returncode != 0
     messages = re.findall(r"patroni: patroni_data_dir [^']*another", " ".join(site.stdout.split()))
     assert messages
-    assert all(foreign in message for message in messages)
+    assert all(host in message for message in messages)
     assert {counters["changed"] for counters in recap(site.stdout).values()} == {0}
-    assert fingerprint(foreign) == before
-    assert lab.on(foreign).run("systemctl is-active patroni").stdout.strip() == "inactive"
+    assert fingerprint(host, data) == before
+    assert lab.on(host).run("systemctl is-active patroni").stdout.strip() == "inactive"
+
+
+def test_another_major_version_is_refused(tmp_path: Path) -> None:
+    """site.yml neither changes the major version of a cluster nor gives it members of two."""
+    runs = int(lab.sql(lab.primary(), "show server_version_num")) // 10000
+    other = {15: 17, 17: 15}[runs]
+    mixed = tmp_path / "hosts.yml"
+    mixed.write_text(f"postgres: {{hosts: {{main: {{patroni_postgresql_version: {other}}}}}}}\n", encoding="utf-8")
+    refusals = {
+        (
+            "-e",
+            f"patroni_postgresql_version={other}",
+        ): f"runs PostgreSQL {runs}, and patroni_postgresql_version is {other}",
+        (
+            "-i",
+            "inventories/lab",
+            "-i",
+            str(mixed),
+            "-e",
+            "patroni_witness_enabled=false",
+        ): f"PostgreSQL would be {other} on main, {runs} on postgres-1",
+    }
+    for arguments, words in refusals.items():
+        site = lab.playbook("site.yml", *arguments)
+        assert site.returncode != 0, site.stdout
+        assert words in " ".join(site.stdout.split()), site.stdout
+        assert {counters["changed"] for counters in recap(site.stdout).values()} == {0}, site.stdout

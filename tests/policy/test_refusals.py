@@ -118,7 +118,7 @@ REFUSALS: dict[str, tuple[Change, tuple[str, ...]]] = {
     "short secret": (set_variables(polls_admin_password="short"), ("polls: ", "polls_admin_password", "at least 16")),
     "unknown version": (
         set_variables(patroni_postgresql_version=14),
-        ("patroni: ", "patroni_postgresql_version", "one of: 15"),
+        ("patroni: ", "patroni_postgresql_version", "one of: 15, 17"),
     ),
     "even number of voters": (
         drop_member("etcd", "main"),
