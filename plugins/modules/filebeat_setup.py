@@ -68,6 +68,7 @@ import tempfile
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.sre.stack.plugins.module_utils.https_api import TLS_OPTIONS, Api, ApiError, basic
@@ -98,7 +99,7 @@ class Elasticsearch:
         except ApiError as error:
             raise SetupError(str(error)) from error
 
-    def ask(self, path: str, method: str = "GET") -> Json | None:
+    def ask(self, path: str, method: str = "GET", content: Json | None = None) -> Json | None:
         """Return what is at ``path``, or None where nothing is.
 
         Raises:
@@ -107,7 +108,7 @@ class Elasticsearch:
         reasons = []
         for server in self.servers:
             try:
-                return server.call(method, path)
+                return server.call(method, path, content)
             except ApiError as error:
                 text = f"{error}."
                 match error.status:
@@ -193,14 +194,21 @@ class Setup:
             mappings = next(iter(mappings.values()))
         return all(mapped(mappings, field["name"]) == field["type"] for field in self.options["fields"])
 
+    def indices(self) -> dict[str, bool]:
+        """Return the indices behind the alias, each with whether it is the one that is written to."""
+        body = self.elasticsearch.ask(f"/_alias/{self.name}") or {}
+        return {index: bool(one["aliases"][self.name].get("is_write_index")) for index, one in body.items()}
+
     def missing(self) -> list[str]:
         """Return what has to be set up."""
         result = []
         if not self.template_is_right():
             result.append(f"index template {self.name}")
-        kind = "_data_stream" if self.options["data_stream"] else "_alias"
-        if not self.elasticsearch.ask(f"/{kind}/{self.name}"):
-            result.append(f"{'data stream' if self.options['data_stream'] else 'alias'} {self.name}")
+        if self.options["data_stream"]:
+            if not self.elasticsearch.ask(f"/_data_stream/{self.name}"):
+                result.append(f"data stream {self.name}")
+        elif not any(self.indices().values()):
+            result.append(f"alias {self.name}")
         result += [
             f"pipeline of {module}.{fileset}"
             for module, filesets in sorted(self.options["modules"].items())
@@ -260,6 +268,14 @@ class Setup:
             lines = (done.stderr or done.stdout).strip().splitlines() or ["it said nothing"]
             raise SetupError(f"filebeat setup failed: {lines[-1]}")
 
+    def make_write_index(self) -> None:
+        """Create the next index where the one that was written to has been deleted and older ones keep the alias."""
+        indices = {} if self.options["data_stream"] else self.indices()
+        if indices and not any(indices.values()):
+            number = max(int(index.rpartition("-")[2]) for index in indices) + 1
+            path = quote(f"<{self.name}-{{now/d}}-{number:06}>", safe="")
+            self.elasticsearch.ask(f"/{path}", "PUT", {"aliases": {self.name: {"is_write_index": True}}})
+
     def make_data_stream(self) -> None:
         """Create the data stream where the set-up of this version leaves that to the first event."""
         if self.options["data_stream"] and not self.elasticsearch.ask(f"/_data_stream/{self.name}"):
@@ -276,6 +292,7 @@ def ensure(options: Json, *, check_mode: bool) -> list[str]:
     actions = setup.missing()
     if actions and not check_mode:
         setup.run()
+        setup.make_write_index()
         setup.make_data_stream()
         left = setup.missing()
         if left:

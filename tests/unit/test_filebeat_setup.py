@@ -55,7 +55,8 @@ def made_by_setup(version: str) -> dict[str, Any]:
         return made | {f"/_index_template/{name}": {"index_templates": [{"index_template": {"template": template}}]}}
     # Version 6 names the type of the document.
     template["mappings"] = {"doc": mappings}
-    return made | {f"/_template/{name}": {name: template}, f"/_alias/{name}": {f"{name}-000001": {}}}
+    alias = {f"{name}-2026.01.01-000001": {"aliases": {name: {"is_write_index": True}}}}
+    return made | {f"/_template/{name}": {name: template}, f"/_alias/{name}": alias}
 
 
 class Site:
@@ -72,10 +73,12 @@ class Site:
         self.code = 0
         self.runs: list[str] = []
 
-    def ask(self, path: str, method: str = "GET") -> Any:
-        """Return what is there, or create a data stream."""
+    def ask(self, path: str, method: str = "GET", content: Any = None) -> Any:
+        """Return what is there, or create a data stream or an index."""
         if method == "PUT":
             self.things[path] = {"acknowledged": True}
+            if content:
+                self.things[ALIAS][path] = content
         return self.things.get(path)
 
     def run(self, command: list[str], *, env: dict[str, str], **_: Any) -> subprocess.CompletedProcess[str]:
@@ -117,6 +120,18 @@ def test_sets_up_once(site: Site, place: str) -> None:
     # What is there decides, not what was done once.
     del site.things[f"/_ingest/pipeline/filebeat-{version}-nginx-error-*"]
     assert filebeat_setup.ensure(options(version), check_mode=False) == ["pipeline of nginx.error"]
+
+
+def test_deleted_write_index_is_made_again(site: Site) -> None:
+    """The older indices keep the alias, by which nothing can be written then; Filebeat's own set-up leaves that so."""
+    filebeat_setup.ensure(options(), check_mode=False)
+    old = {"aliases": {"filebeat-7.10.2": {"is_write_index": False}}}
+    site.made[ALIAS] = site.things[ALIAS] = {f"filebeat-7.10.2-2026.01.01-00000{number}": old for number in (8, 9)}
+    assert filebeat_setup.ensure(options(), check_mode=True) == ["alias filebeat-7.10.2"]
+    assert filebeat_setup.ensure(options(), check_mode=False) == ["alias filebeat-7.10.2"]
+    new = "/%3Cfilebeat-7.10.2-%7Bnow%2Fd%7D-000010%3E"
+    assert site.things[ALIAS][new] == {"aliases": {"filebeat-7.10.2": {"is_write_index": True}}}
+    assert filebeat_setup.ensure(options(), check_mode=False) == []
 
 
 @pytest.mark.parametrize(
