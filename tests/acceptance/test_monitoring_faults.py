@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance import elastic, lab, load
-from tests.acceptance.elastic import MONITORING
+from tests.acceptance.elastic import MONITORING, SHIPPERS, ask
 
 APP = lab.group("app")[0]
 DATA = "/var/lib/elasticsearch"
@@ -72,6 +72,50 @@ def test_filebeat_frozen(tell: Callable[[str], None]) -> None:
     journal = lab.on(APP).check_output("journalctl --unit=filebeat-watchdog --since=-10min --output=cat")
     assert "Restarting" in journal
     tell(f"replaced {noticed:.1f} s after it froze; all lines until then were there {caught_up:.1f} s later")
+
+
+def watchdog_says(words: str, begun: float) -> bool:
+    """Let the watchdog look on every host, and say whether its journal of the app host has those words since then."""
+    for host in SHIPPERS:
+        # More often than systemd would let a unit start.
+        lab.on(host).check_output("systemctl reset-failed filebeat-watchdog; systemctl start filebeat-watchdog")
+    journal = lab.on(APP).check_output(f"journalctl --unit=filebeat-watchdog --since=@{begun:.0f} --output=cat")
+    return words in journal
+
+
+@contextmanager
+def no_place_to_write() -> Iterator[None]:
+    """Take away the name by which events find their index, as when that is deleted; the events in it stay."""
+    found = ask("GET", "/_alias/filebeat-*", user="elastic").body
+    places = [
+        {"index": index, "alias": name, **more} for index, one in found.items() for name, more in one["aliases"].items()
+    ]
+    removed = [{"remove": {"index": place["index"], "alias": place["alias"]}} for place in places]
+    # Lifecycles miss the name, too, and never try again.
+    assert ask("POST", "/_ilm/stop", user="elastic").status == 200
+    assert ask("POST", "/_aliases", {"actions": removed}, user="elastic").status == 200
+    try:
+        yield
+    finally:
+        added = ask("POST", "/_aliases", {"actions": [{"add": place} for place in places]}, user="elastic")
+        assert added.status == 200, added.body
+        assert ask("POST", "/_ilm/start", user="elastic").status == 200
+
+
+def test_index_deleted(tell: Callable[[str], None]) -> None:
+    """Filebeat drops what is refused; the watchdog says so, and lets it send again when there is an index."""
+    for host in SHIPPERS:
+        # As if nothing had been restarted for long.
+        lab.on(host).check_output("rm --force /var/lib/filebeat-watchdog/state.json")
+    begun = time.time()
+    watchdog_says("", begun)
+    drops = f"journalctl --unit=filebeat --since=@{begun:.0f} --grep='Cannot index event' --quiet --lines=1"
+    with no_place_to_write(), traffic():
+        dropped = lab.wait_until("events dropped", lambda: lab.on(APP).run(drops).rc == 0, 30)
+        assert watchdog_says("Filebeat drops events", begun)
+    assert watchdog_says("events again, which Elasticsearch refused. Restarting it.", begun)
+    caught_up = elastic.wait_until_caught_up()
+    tell(f"dropped after {dropped:.1f} s; all lines were there {caught_up:.1f} s after the restart")
 
 
 def test_logs_rotated(tell: Callable[[str], None]) -> None:

@@ -20,12 +20,12 @@ from tests.unit.load import load
 watchdog = load("roles/filebeat/files/filebeat_watchdog.py")
 
 
-def stats(waiting: int = 0, acked: int = 0, total: int = 0) -> dict[str, Any]:
+def stats(waiting: int = 0, acked: int = 0, total: int = 0, dropped: int = 0) -> dict[str, Any]:
     """Return the part of Filebeat's statistics that counts here."""
     return {
         "libbeat": {
             "pipeline": {"events": {"active": waiting}},
-            "output": {"events": {"acked": acked, "total": total}, "write": {"bytes": total * 100}},
+            "output": {"events": {"acked": acked, "total": total, "dropped": dropped}, "write": {"bytes": total * 100}},
         }
     }
 
@@ -41,6 +41,8 @@ class FakeHost:
     # By file: size and offset.
     watched: dict[str, tuple[int, int]] = field(default_factory=dict)
     wrong: str = ""
+    # Filebeat's notes, which a test can tell apart by one number; None where they cannot be read.
+    noted: int | None = 0
     restarts: int = 0
     journal: list[str] = field(default_factory=list)
 
@@ -54,18 +56,25 @@ class FakeHost:
             raise watchdog.UnreachableError("timed out")
         return self.answer
 
-    def files(self) -> dict[str, Any]:
+    def notes(self) -> dict[str, Any] | None:
+        """Return Filebeat's notes."""
+        return None if self.noted is None else {"a file": self.noted}
+
+    def files(self, notes: dict[str, Any] | None) -> dict[str, Any]:
         """Return the files."""
+        assert notes == self.notes()
         return {name: watchdog.File(*both) for name, both in self.watched.items()}
 
     def elasticsearch(self) -> str:
         """Return what is wrong with Elasticsearch."""
         return self.wrong
 
-    def restart(self) -> None:
-        """Count, and become a new process."""
+    def restart(self, notes: dict[str, Any] | None) -> None:
+        """Count, and become a new process, which begins where the notes say."""
         self.restarts += 1
         self.pid += 1
+        if notes:
+            self.journal.append(f"(begins at {notes['a file']})")
 
     def say(self, text: str) -> None:
         """Keep the line."""
@@ -78,7 +87,8 @@ STUCK = {"answer": stats(waiting=10, acked=5, total=15)}
 SILENT = {"answer": None}
 DOWN = {"answer": stats(waiting=10), "wrong": "https://192.0.2.14:9200 does not answer"}
 WELL: dict[str, Any] = {"wrong": ""}
-RESTART = [r"Filebeat is {}\. Restarting it\.", r"Filebeat runs again after 0\.0 s\."]
+GONE = {"wrong": "no index"}
+RESTART = [r"Filebeat {}\. Restarting it\.", r"Filebeat runs again after 0\.0 s\."]
 LEFT_ALONE = (
     r"Filebeat is hung: its statistics are not answered \(timed out\)\. Left alone: it was restarted {} s ago\."
 )
@@ -95,9 +105,23 @@ def files(*sizes: tuple[int, int]) -> list[Look]:
     return [{"watched": {"1-10": size}} for size in sizes]
 
 
-HUNG = restart(r"hung: its statistics are not answered \(timed out\)")
-AFTER_LOOKS = restart("stuck: 10 events wait and nothing is sent through 3 looks")
-STALLED = restart(r"stalled: 1 file\(s\) grow and are not read through 3 looks")
+def at(noted: int | None, dropped: int = 0) -> dict[str, Any]:
+    """Return a look at a Filebeat that has got so far, and has dropped so many of the events until there."""
+    return {"answer": stats(acked=7, total=noted or 0, dropped=dropped), "noted": noted}
+
+
+def again(dropped: int, noted: int) -> list[str]:
+    """Return the journal's lines about events that are sent again, from there."""
+    said, after = restart(f"has to send {dropped} events again, which Elasticsearch refused")
+    return [said, rf"\(begins at {noted}\)", after]
+
+
+DROPS = r"Filebeat drops events, {} so far, which it will send again after this: no index\."
+LEFT_OUT = r"{} events are left out: {}\. `journalctl -u filebeat` has them, with the reason\."
+TWICE = "Elasticsearch is well and refused them twice"
+HUNG = restart(r"is hung: its statistics are not answered \(timed out\)")
+AFTER_LOOKS = restart("is stuck: 10 events wait and nothing is sent through 3 looks")
+STALLED = restart(r"is stalled: 1 file\(s\) grow and are not read through 3 looks")
 
 
 @pytest.mark.parametrize(
@@ -158,6 +182,51 @@ STALLED = restart(r"stalled: 1 file\(s\) grow and are not read through 3 looks")
             [WAITS.format("down")],
             id="files grow while Elasticsearch is down",
         ),
+        # Whatever is noted as done by then: Filebeat begins again where nothing had been dropped.
+        pytest.param(
+            [at(20), {**at(30, 4), **GONE}, at(40, 9), {**at(50, 9), **WELL}, at(60), 3],
+            [DROPS.format(4), *again(9, 20)],
+            id="no index to write to",
+        ),
+        # Where it stood when the index went is known from before, although it has dropped nothing since its start.
+        pytest.param(
+            [at(20), {**at(30), **GONE, "pid": 7}, at(40, 2), {**at(50, 2), **WELL}],
+            [DROPS.format(2), *again(2, 20)],
+            id="no index, and killed",
+        ),
+        pytest.param([at(20), at(30, 4), at(50), at(60)], again(4, 20), id="no index between two looks"),
+        pytest.param(
+            [at(20), at(30, 4), at(50, 1), at(60, 1)],
+            [*again(4, 20), LEFT_OUT.format(1, TWICE)],
+            id="an event at fault",
+        ),
+        # Each comes to be left out without more than a restart in five minutes.
+        pytest.param(
+            [at(20), at(30, 1), at(40, 1), at(50, 1), *(at(60 + look, 2) for look in range(3)), at(70, 1), 2],
+            [
+                *again(1, 20),
+                LEFT_OUT.format(1, TWICE),
+                *(
+                    rf"Filebeat has .* 1 events again, .*\. Left alone: it was restarted {60 * ago} s ago\."
+                    for ago in (3, 4)
+                ),
+                *again(1, 50),
+                LEFT_OUT.format(1, TWICE),
+            ],
+            id="more events at fault",
+        ),
+        # The second refusal says nothing about the events.
+        pytest.param(
+            [at(20), {**at(30, 4), **GONE}, {**at(40, 4), **WELL}, {**at(50, 3), **GONE}, 6, WELL],
+            [DROPS.format(4), *again(4, 20), DROPS.format(3), *again(3, 20)],
+            id="no index, twice",
+        ),
+        pytest.param(
+            [at(20, 5), 1, at(30, 6)],
+            [LEFT_OUT.format(5, "it is not known where they begin"), *again(1, 20)],
+            id="dropped before the first look",
+        ),
+        pytest.param([at(20), at(None), at(30, 1)], again(1, 20), id="notes that cannot be read keep those of before"),
     ],
 )
 def test_what_is_a_reason_to_restart_and_what_is_not(tmp_path: Path, looks: list[Look], journal: list[str]) -> None:
@@ -190,24 +259,41 @@ def real(folder: Path, *arguments: str) -> Any:
     return watchdog.Host(watchdog.parse([*places, f"--socket={folder}/stats.sock", *arguments]))
 
 
-def test_registry_of_both_inputs(tmp_path: Path) -> None:
-    """What Filebeat 7.10 and 8.19 keep: the newest checkpoint and the log after it, by device and inode."""
+def write_registry(folder: Path) -> None:
+    """Write what Filebeat keeps: two checkpoints, the older one left behind, and a log whose last change is cut off."""
     old = [{"_key": "filebeat::logs::native::11-2049", "offset": 1}]
     new = [
         {"_key": "filebeat::logs::native::11-2049", "offset": 100, "source": "/a"},
         {"_key": "filestream::upstream::native::12-2049", "cursor": {"offset": 7}, "meta": {"source": "/b"}},
+        {"_key": "filebeat::logs::native::99-2049", "offset": 3},
         {"_key": "filebeat::something::else", "offset": 3},
     ]
     lines = [
+        '{"op":"set","id":10}',
+        '{"k":"filebeat::logs::native::11-2049","v":{"offset":50,"source":"/a"}}',
         '{"op":"set","id":11}',
         '{"k":"filebeat::logs::native::11-2049","v":{"offset":250,"source":"/a"}}',
         '{"op":"remove","id":12}',
         '{"k":"filebeat::logs::native::99-2049"}',
+        '{"op":"set","id":13}',
         '{"k":"filebeat::logs::native::11-2049","v":{"off',
     ]
     for name, content in (("9", json.dumps(old)), ("10", json.dumps(new)), ("meta", "{}"), ("log", "\n".join(lines))):
-        (tmp_path / f"{name}.json").write_text(content, encoding="utf-8")
-    assert watchdog.read_registry(tmp_path) == {"2049-11": 250, "2049-12": 7}
+        (folder / f"{name}.json").write_text(content, encoding="utf-8")
+
+
+NOTES = {
+    "filebeat::logs::native::11-2049": {"offset": 250, "source": "/a"},
+    "filestream::upstream::native::12-2049": {"cursor": {"offset": 7}, "meta": {"source": "/b"}},
+    "filebeat::something::else": {"offset": 3},
+}
+
+
+def test_registry_of_both_inputs(tmp_path: Path) -> None:
+    """What Filebeat 7.10 and 8.19 keep: the newest checkpoint and the log after it, by device and inode."""
+    write_registry(tmp_path)
+    assert watchdog.read_registry(tmp_path) == NOTES
+    assert watchdog.offsets(NOTES) == {"2049-11": 250, "2049-12": 7}
 
 
 def test_files_carry_their_notes(tmp_path: Path) -> None:
@@ -215,9 +301,8 @@ def test_files_carry_their_notes(tmp_path: Path) -> None:
     for name in ("a.log", "b.log.1", "a.log.2.gz"):
         (tmp_path / name).write_text("12345", encoding="utf-8")
     status = (tmp_path / "a.log").stat()
-    entry = {"k": f"filebeat::logs::native::{status.st_ino}-{status.st_dev}", "v": {"offset": 3}}
-    (tmp_path / "log.json").write_text(json.dumps(entry), encoding="utf-8")
-    found = real(tmp_path, f"--file={tmp_path}/a.log*", f"--file={tmp_path}/b.log*").files()
+    notes = {f"filebeat::logs::native::{status.st_ino}-{status.st_dev}": {"offset": 3}}
+    found = real(tmp_path, f"--file={tmp_path}/a.log*", f"--file={tmp_path}/b.log*").files(notes)
     assert found.pop(f"{status.st_dev}-{status.st_ino}") == watchdog.File(5, 3)
     assert list(found.values()) == [watchdog.File(5, None)]
 
@@ -225,7 +310,51 @@ def test_files_carry_their_notes(tmp_path: Path) -> None:
 def test_unreadable_registry_is_no_verdict(tmp_path: Path) -> None:
     """A checkpoint that is being replaced says nothing about any file."""
     (tmp_path / "1.json").write_text("[{", encoding="utf-8")
-    assert real(tmp_path, f"--file={tmp_path}/*").files() == {}
+    host = real(tmp_path, f"--file={tmp_path}/*")
+    assert host.notes() is None
+    assert host.files(None) == {}
+
+
+def test_registry_that_changes_meanwhile_is_no_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between an old checkpoint and the log after the next one, changes are missing."""
+    write_registry(tmp_path)
+    seen = iter([tmp_path / "9.json", tmp_path / "10.json"])
+    monkeypatch.setattr(watchdog, "newest_checkpoint", lambda _: next(seen))
+    assert real(tmp_path).notes() is None
+
+
+@pytest.mark.parametrize(
+    "notes", [{}, NOTES, {"filebeat::logs::native::11-2049": {"offset": 20}, "filebeat::logs::native::13-2049": {}}]
+)
+def test_notes_are_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, notes: dict[str, Any]) -> None:
+    """As changes after the checkpoint, between the end of one Filebeat and the start of the next."""
+    write_registry(tmp_path)
+    log = tmp_path / "log.json"
+    calls = []
+    monkeypatch.setattr(
+        watchdog.subprocess, "run", lambda command, **_: calls.append((command, log.read_text("utf-8")))
+    )
+    before = log.read_text("utf-8")
+    real(tmp_path).restart(notes)
+    assert watchdog.read_registry(tmp_path) == notes
+    after = log.read_text("utf-8")
+    # Filebeat wants them counted on, without a gap.
+    numbers = [json.loads(line)["id"] for line in after.splitlines()[::2]]
+    assert numbers == list(range(11, 11 + len(numbers)))
+    assert calls == [(["systemctl", "stop", watchdog.UNIT], before), (["systemctl", "start", watchdog.UNIT], after)]
+
+
+def test_filebeat_starts_whatever_becomes_of_its_notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk may be full; and a restart without notes leaves those on the disk."""
+    calls = []
+    monkeypatch.setattr(watchdog.subprocess, "run", lambda command, **_: calls.append(command[1]))
+    write_registry(tmp_path)
+    real(tmp_path).restart(None)
+    assert watchdog.read_registry(tmp_path) == NOTES
+    (tmp_path / "10.json").write_text("", encoding="utf-8")
+    with pytest.raises(ValueError, match="Expecting value"):
+        real(tmp_path).restart(NOTES)
+    assert calls == ["restart", "stop", "start"]
 
 
 @pytest.mark.parametrize(
@@ -291,6 +420,8 @@ def elasticsearch(tmp_path: Path) -> Iterator[fake_server.Server]:
         (["https://127.0.0.1:9", "{0}"], "/pipeline", ""),
         (["https://127.0.0.1:9"], "/pipeline", "https://127.0.0.1:9 does not answer ([Errno 111] Connection refused)"),
         (["{0}"], "/none", "{0}/none answers with HTTP 404"),
+        (["{0}"], "/pipeline {}", ""),
+        (["{0}"], '/pipeline "is_write_index":true', '{0}/pipeline answers without "is_write_index":true'),
         ([], "/pipeline", "no address is configured"),
     ],
 )

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Restart a Filebeat that runs but ships nothing.
+"""Restart a Filebeat that runs but ships nothing, and let it send again what Elasticsearch has refused.
 
 systemd restarts a Filebeat that ends. This program, on a timer, finds the one that does not end:
 
@@ -9,6 +9,11 @@ stalled  a file grows and Filebeat's notes about it stay where they are, althoug
 
 It never restarts because of Elasticsearch: one that is down or refuses events is named once in the journal, and once
 more when it is well again. Nothing is lost by a restart: Filebeat notes only what Elasticsearch has acknowledged.
+
+An event that Elasticsearch refuses by itself, as when the index to write to is missing, is dropped by Filebeat and
+noted as done. This program keeps a copy of the notes from before and, when Elasticsearch is as it has to be, puts them
+back: Filebeat sends everything since once more, and what had arrived is refused as a duplicate. An event that is
+refused again then is at fault itself and left out.
 """
 
 from __future__ import annotations
@@ -78,6 +83,7 @@ class Look:
     pid: int
     waiting: int
     acked: int
+    dropped: int
     output: list[int]
     # What was wrong with Elasticsearch, "" for nothing.
     wrong: str = ""
@@ -94,6 +100,12 @@ class State:
     restarted: float | None = None
     # What was last said about Elasticsearch, "" for nothing bad.
     said: str = ""
+    # Filebeat's notes, by key, at the last look that found nothing dropped.
+    notes: Json | None = None
+    # How many events Filebeat has dropped since those notes.
+    dropped: int = 0
+    # Whether it has begun once more from those notes.
+    again: bool = False
 
 
 class UnreachableError(Exception):
@@ -123,34 +135,56 @@ def stalled(looks: list[Look]) -> list[str]:
     return sorted(names)
 
 
-def read_registry(folder: Path) -> dict[str, int]:
-    """Return how far Filebeat has been acknowledged, in bytes, by "device-inode".
+def newest_checkpoint(folder: Path) -> Path | None:
+    """Return the file of Filebeat's registry with all notes as of some change, which is its name; None at first."""
+    return max(
+        (path for path in folder.glob("*.json") if path.stem.isdigit()), key=lambda path: int(path.stem), default=None
+    )
 
-    The folder holds a checkpoint (an array of notes, each with its ``_key``) and a log of the changes since. A last
-    line that is half written is passed over, as Filebeat itself does.
+
+def read_registry(folder: Path) -> Json:
+    """Return Filebeat's notes by key, which say how far in which file it has been acknowledged.
+
+    The folder holds a checkpoint (an array of notes, each with its ``_key``) and a log of the changes since, two lines
+    for each. From a change that is half written on, the log is passed over, as Filebeat itself does.
+
+    Raises:
+        OSError, ValueError, LookupError, TypeError, AttributeError: they change too much just now, or are damaged.
     """
-    notes: dict[str, int] = {}
-
-    def note(key: str, value: Json) -> None:
-        cursor = value.get("cursor")
-        # Each of the two inputs has its own place for it.
-        offset = cursor.get("offset") if isinstance(cursor, dict) else value.get("offset")
-        if (found := NATIVE_KEY.search(key)) and isinstance(offset, int):
-            notes[f"{found[2]}-{found[1]}"] = offset
-
-    checkpoints = [path for path in folder.glob("*.json") if path.stem.isdigit()]
-    if checkpoints:
-        for entry in json.loads(max(checkpoints, key=lambda path: int(path.stem)).read_text("utf-8")):
-            note(str(entry.get("_key", "")), entry)
+    notes: Json = {}
+    number = 0
+    if checkpoint := newest_checkpoint(folder):
+        number = int(checkpoint.stem)
+        notes = {entry.pop("_key"): entry for entry in json.loads(checkpoint.read_text("utf-8"))}
     log = folder / "log.json"
-    for line in log.read_text("utf-8").splitlines() if log.exists() else []:
+    lines = log.read_text("utf-8").splitlines() if log.exists() else []
+    if newest_checkpoint(folder) != checkpoint:
+        raise OSError("a new checkpoint has taken the log's place")
+    for first, second in zip(lines[::2], lines[1::2], strict=False):
         try:
-            entry = json.loads(line)
+            action, change = json.loads(first), json.loads(second)
         except ValueError:
             break
-        if isinstance(entry, dict) and isinstance(entry.get("v"), dict):
-            note(str(entry.get("k", "")), entry["v"])
+        # Older ones are in the checkpoint: the log was not emptied after it.
+        if action["id"] <= number:
+            continue
+        if action["op"] == "set":
+            notes[change["k"]] = change["v"]
+        else:
+            notes.pop(change["k"], None)
     return notes
+
+
+def offsets(notes: Json) -> dict[str, int]:
+    """Return the noted offsets, in bytes, by "device-inode"."""
+    found = {}
+    for key, note in notes.items():
+        cursor = note.get("cursor")
+        # Each of the two inputs has its own place for it.
+        offset = cursor.get("offset") if isinstance(cursor, dict) else note.get("offset")
+        if (file := NATIVE_KEY.search(key)) and isinstance(offset, int):
+            found[f"{file[2]}-{file[1]}"] = offset
+    return found
 
 
 class Host:
@@ -203,13 +237,19 @@ class Host:
             reason = f"HTTP {answer.status}"
         raise UnreachableError(reason)
 
-    def files(self) -> dict[str, File]:
-        """Return size and acknowledged offset of the watched files by "device-inode"; none without the registry."""
+    def notes(self) -> Json | None:
+        """Return Filebeat's notes, or None where they cannot be read."""
         try:
-            notes = read_registry(self.options.registry)
-        except (OSError, ValueError, AttributeError):
+            return read_registry(self.options.registry)
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
             # Replaced while it was read, or of a form that is not known: no verdict is founded on it.
+            return None
+
+    def files(self, notes: Json | None) -> dict[str, File]:
+        """Return size and acknowledged offset of the watched files by "device-inode"; none without the notes."""
+        if notes is None:
             return {}
+        noted = offsets(notes)
         files = {}
         for name in {name for pattern in self.options.file for name in glob.glob(pattern)}:  # noqa: PTH207 - absolute
             if name.endswith(".gz"):
@@ -219,7 +259,7 @@ class Host:
             except OSError:
                 continue
             key = f"{status.st_dev}-{status.st_ino}"
-            files[key] = File(status.st_size, notes.get(key))
+            files[key] = File(status.st_size, noted.get(key))
         return files
 
     def elasticsearch(self) -> str:
@@ -238,12 +278,16 @@ class Host:
             connection = http.client.HTTPSConnection(address.hostname or "", address.port, timeout=5, context=context)
             try:
                 wrong = ""
-                for path in ["/", *self.options.needs]:
+                for need in ["/", *self.options.needs]:
+                    path, _, text = need.partition(" ")
                     connection.request("GET", path, headers=headers)
                     answer = connection.getresponse()
-                    answer.read()
+                    body = answer.read().decode(errors="replace")
                     if answer.status != http.client.OK:
                         wrong = f"{url}{path} answers with HTTP {answer.status}"
+                        break
+                    if text not in body:
+                        wrong = f"{url}{path} answers without {text}"
                         break
             except (OSError, http.client.HTTPException) as error:
                 wrong = f"{url} does not answer ({str(error) or type(error).__name__})"
@@ -253,9 +297,42 @@ class Host:
                 break
         return wrong
 
-    def restart(self) -> None:
-        """Restart the unit; systemd kills what does not stop within the unit's own limit."""
-        subprocess.run(["systemctl", "restart", UNIT], check=True, timeout=120)
+    def restart(self, notes: Json | None) -> None:
+        """Restart the unit, with these notes where some are given."""
+        if notes is None:
+            self.systemctl("restart")
+            return
+        try:
+            self.systemctl("stop")
+            self.write_notes(notes)
+        finally:
+            self.systemctl("start")
+
+    def systemctl(self, verb: str) -> None:
+        """Stop, start or restart the unit; systemd kills what does not stop within the unit's own limit."""
+        subprocess.run(["systemctl", verb, UNIT], check=True, timeout=60)
+
+    def write_notes(self, notes: Json) -> None:
+        """Make the registry of a Filebeat that does not run say this, by a log that follows the checkpoint."""
+        folder = self.options.registry
+        checkpoint = newest_checkpoint(folder)
+        changes = [("set", {"k": key, "v": note}) for key, note in notes.items()]
+        known = json.loads(checkpoint.read_text("utf-8")) if checkpoint else []
+        changes += [("remove", {"k": entry["_key"]}) for entry in known if entry["_key"] not in notes]
+        first = int(checkpoint.stem) + 1 if checkpoint else 1
+        lines = [
+            part for number, (op, change) in enumerate(changes, first) for part in ({"op": op, "id": number}, change)
+        ]
+        self.put(folder / "log.json", "".join(f"{json.dumps(line)}\n" for line in lines))
+
+    def put(self, path: Path, text: str) -> None:
+        """Write a file of Filebeat's in one step."""
+        new = path.with_suffix(".new")
+        new.write_text(text, encoding="utf-8")
+        new.chmod(0o600)
+        owner = path.parent.stat()
+        os.chown(new, owner.st_uid, owner.st_gid)
+        new.replace(path)
 
     def say(self, text: str) -> None:
         """Write a line to the journal, which is where the unit's output goes, as a notice."""
@@ -275,16 +352,24 @@ class Watchdog:
         if not service.active:
             # Stopped by somebody, or just being restarted by systemd.
             return replace(state, looks=[])
+        # Ahead of the statistics: what is dropped is counted there first and noted after.
+        notes = self.host.notes()
         try:
             stats = self.host.stats()
         except UnreachableError as error:
             if service.age < GRACE:
                 return replace(state, looks=[])
-            return self.act(state, now, f"hung: its statistics are not answered ({error})")
+            return self.act(state, now, f"is hung: its statistics are not answered ({error})")
 
         looks = [look for look in state.looks if look.pid == service.pid]
-        looks = [*looks, self.look(service.pid, stats)][-LOOKS:]
+        looks = [*looks, self.look(service.pid, stats, notes)][-LOOKS:]
         state = replace(state, looks=looks)
+        # A process counts from its start.
+        state.dropped += max(0, looks[-1].dropped - (looks[-2].dropped if len(looks) > 1 else 0))
+        if state.dropped:
+            return self.offer(state, notes, now)
+        if notes is not None and not looks[-1].wrong:
+            state.notes, state.again = notes, False
         return state if len(looks) < LOOKS else self.judge(state, now)
 
     @staticmethod
@@ -295,15 +380,16 @@ class Watchdog:
             value = value.get(name, {}) if isinstance(value, dict) else {}
         return value if isinstance(value, int) else 0
 
-    def look(self, pid: int, stats: Json) -> Look:
+    def look(self, pid: int, stats: Json, notes: Json | None) -> Look:
         """Put together what is seen now."""
         return Look(
             pid=pid,
             waiting=self.counter(stats, "libbeat", "pipeline", "events", "active"),
             acked=self.counter(stats, "libbeat", "output", "events", "acked"),
+            dropped=self.counter(stats, "libbeat", "output", "events", "dropped"),
             output=[self.counter(stats, *path) for path in OUTPUT_COUNTERS],
             wrong=self.host.elasticsearch(),
-            files=self.host.files(),
+            files=self.host.files(notes),
         )
 
     def judge(self, state: State, now: float) -> State:
@@ -321,8 +407,8 @@ class Watchdog:
                 return state
             count = f"through {len(looks)} looks"
             if stuck(looks):
-                return self.act(state, now, f"stuck: {looks[-1].waiting} events wait and nothing is sent {count}")
-            return self.act(state, now, f"stalled: {len(files)} file(s) grow and are not read {count}")
+                return self.act(state, now, f"is stuck: {looks[-1].waiting} events wait and nothing is sent {count}")
+            return self.act(state, now, f"is stalled: {len(files)} file(s) grow and are not read {count}")
         if state.said and not wrong:
             self.host.say("Elasticsearch takes events again.")
             state.said = ""
@@ -335,17 +421,35 @@ class Watchdog:
             state.said = wrong
         return state
 
-    def act(self, state: State, now: float, reason: str) -> State:
-        """Restart Filebeat, unless that was done just now."""
-        if state.restarted is not None and now - state.restarted < HOLD_OFF:
+    def offer(self, state: State, notes: Json | None, now: float) -> State:
+        """Let Filebeat send again what it has dropped, once, and not before Elasticsearch takes it."""
+        if wrong := state.looks[-1].wrong:
+            if state.said != wrong:
+                self.host.say(
+                    f"Filebeat drops events, {state.dropped} so far, which it will send again after this: {wrong}."
+                )
+            return replace(state, said=wrong, again=False)
+        if state.again or state.notes is None:
+            why = "Elasticsearch is well and refused them twice" if state.again else "it is not known where they begin"
+            self.host.say(
+                f"{state.dropped} events are left out: {why}. `journalctl -u filebeat` has them, with the reason."
+            )
+            return replace(state, notes=notes, dropped=0, again=False)
+        reason = f"has to send {state.dropped} events again, which Elasticsearch refused"
+        return self.act(replace(state, said=""), now, reason, again=True)
+
+    def act(self, state: State, now: float, reason: str, *, again: bool = False) -> State:
+        """Restart Filebeat, from the notes of before if ``again``, unless that was done just now."""
+        # Times from before the host's last start are ahead.
+        if state.restarted is not None and 0 <= now - state.restarted < HOLD_OFF:
             ago = now - state.restarted
-            self.host.say(f"Filebeat is {reason}. Left alone: it was restarted {ago:.0f} s ago.")
+            self.host.say(f"Filebeat {reason}. Left alone: it was restarted {ago:.0f} s ago.")
             return state
-        self.host.say(f"Filebeat is {reason}. Restarting it.")
+        self.host.say(f"Filebeat {reason}. Restarting it.")
         started = time.monotonic()
-        self.host.restart()
+        self.host.restart(state.notes if again else None)
         self.host.say(f"Filebeat runs again after {time.monotonic() - started:.1f} s.")
-        return State(restarted=now, said=state.said)
+        return replace(state, looks=[], restarted=now, dropped=0 if again else state.dropped, again=again)
 
 
 def load_state(path: Path) -> State:
@@ -356,7 +460,7 @@ def load_state(path: Path) -> State:
         for look in raw["looks"]:
             files = {name: File(**one) for name, one in look.pop("files").items()}
             looks.append(Look(**look, files=files))
-        return State(looks=looks, restarted=raw["restarted"], said=raw["said"])
+        return State(**{**raw, "looks": looks})
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return State()
 
@@ -378,7 +482,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     for name, text in (
         ("--file", "pattern of files it ships"),
         ("--elasticsearch", "URL"),
-        ("--needs", "path that Elasticsearch must know before it takes events"),
+        (
+            "--needs",
+            "path that Elasticsearch must know before it takes events, and after a space, what it must answer there",
+        ),
     ):
         parser.add_argument(name, action="append", default=[], help=f"{text}; repeatable")
     parser.epilog = "The password of filebeat_writer is read from the environment variable FILEBEAT_WRITER_PASSWORD."
