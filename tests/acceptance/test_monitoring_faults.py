@@ -118,6 +118,22 @@ def test_index_deleted(tell: Callable[[str], None]) -> None:
     tell(f"dropped after {dropped:.1f} s; all lines were there {caught_up:.1f} s after the restart")
 
 
+def test_registry_damaged(tell: Callable[[str], None]) -> None:
+    """A crash or a full disk can leave Filebeat's notes so that it does not start: the watchdog puts them right."""
+    begun = time.time()
+    registry = "/var/lib/filebeat/registry/filebeat"
+    with traffic():
+        time.sleep(5)
+        lab.on(APP).check_output(f"systemctl stop filebeat && cd {registry} && truncate --size=0 meta.json")
+        lab.on(APP).check_output(
+            f"echo '[{{' | runuser -u filebeat -- tee {registry}/9999999.json && systemctl start filebeat"
+        )
+        mended = lab.wait_until("damaged notes said", lambda: watchdog_says("9999999.json was damaged", begun), 30)
+        caught_up = elastic.wait_until_caught_up()
+    assert watchdog_says("meta.json was damaged", begun)
+    tell(f"mended by a look after {mended:.1f} s; all lines until then were there {caught_up:.1f} s later")
+
+
 def test_logs_rotated(tell: Callable[[str], None]) -> None:
     """Lines written while the file changes its name arrive, and those of the new file are not taken for old ones."""
     with traffic():

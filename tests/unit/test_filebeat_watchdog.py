@@ -76,6 +76,9 @@ class FakeHost:
         if notes:
             self.journal.append(f"(begins at {notes['a file']})")
 
+    def mend(self, notes: dict[str, Any] | None) -> None:
+        """Find nothing to mend."""
+
     def say(self, text: str) -> None:
         """Keep the line."""
         self.journal.append(text)
@@ -355,6 +358,49 @@ def test_filebeat_starts_whatever_becomes_of_its_notes(tmp_path: Path, monkeypat
     with pytest.raises(ValueError, match="Expecting value"):
         real(tmp_path).restart(NOTES)
     assert calls == ["restart", "stop", "start"]
+
+
+@pytest.mark.parametrize("content", [None, "", '{"version":', "[]", "\0\0"])
+def test_damaged_version_is_written_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None
+) -> None:
+    """What Filebeat writes once and then refuses to start without; the notes stay as they are."""
+    write_registry(tmp_path)
+    meta = tmp_path / "meta.json"
+    meta.unlink() if content is None else meta.write_text(content, encoding="utf-8")
+    real(tmp_path).mend(None)
+    assert json.loads(meta.read_text("utf-8")) == {"version": "1"}
+    assert meta.stat().st_mode & 0o777 == 0o600
+    assert watchdog.read_registry(tmp_path) == NOTES
+    assert (
+        capsys.readouterr().out
+        == f"{meta} was damaged, so that Filebeat could not start: written anew. Nothing is lost.\n"
+    )
+
+
+@pytest.mark.parametrize(("notes", "begin"), [(NOTES, "the last look before"), (None, "the beginning of all logs")])
+def test_damaged_checkpoint_is_put_aside(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], notes: dict[str, Any] | None, begin: str
+) -> None:
+    """Its place take the notes that the watchdog has seen."""
+    write_registry(tmp_path)
+    damaged = tmp_path / "10.json"
+    damaged.write_text("[{", encoding="utf-8")
+    real(tmp_path).mend(notes)
+    assert watchdog.read_registry(tmp_path) == (notes or {})
+    assert (tmp_path / "10.json.damaged").read_text("utf-8") == "[{"
+    said = capsys.readouterr().out
+    assert said == f"{damaged} was damaged, so that Filebeat could not start: it sends again from {begin}.\n"
+
+
+def test_what_is_in_order_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also before Filebeat's first start, and when it was half-way through a change."""
+    real(tmp_path / "none").mend(None)
+    write_registry(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    real(tmp_path).mend({})
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ An event that Elasticsearch refuses by itself, as when the index to write to is 
 noted as done. This program keeps a copy of the notes from before and, when Elasticsearch is as it has to be, puts them
 back: Filebeat sends everything since once more, and what had arrived is refused as a duplicate. An event that is
 refused again then is at fault itself and left out.
+
+Where notes are so damaged that Filebeat cannot start, they are put right, too.
 """
 
 from __future__ import annotations
@@ -187,6 +189,14 @@ def offsets(notes: Json) -> dict[str, int]:
     return found
 
 
+def is_json(path: Path, form: type) -> bool:
+    """Return whether a file is there and holds this form of JSON."""
+    try:
+        return isinstance(json.loads(path.read_text("utf-8")), form)
+    except (OSError, ValueError):
+        return False
+
+
 class Host:
     """The host that the watchdog runs on, as the command line describes it."""
 
@@ -334,6 +344,21 @@ class Host:
         os.chown(new, owner.st_uid, owner.st_gid)
         new.replace(path)
 
+    def mend(self, notes: Json | None) -> None:
+        """Put right what keeps Filebeat, which does not run, from starting; a damaged log of changes does not."""
+        folder = self.options.registry
+        if not folder.is_dir():
+            return
+        # Written at the very first start and not in one step. It never says anything else.
+        if not is_json(meta := folder / "meta.json", dict):
+            self.put(meta, '{"version":"1"}\n')
+            self.say(f"{meta} was damaged, so that Filebeat could not start: written anew. Nothing is lost.")
+        if (checkpoint := newest_checkpoint(folder)) and not is_json(checkpoint, list):
+            checkpoint.rename(f"{checkpoint}.damaged")
+            self.write_notes(notes or {})
+            begin = "the beginning of all logs" if notes is None else "the last look before"
+            self.say(f"{checkpoint} was damaged, so that Filebeat could not start: it sends again from {begin}.")
+
     def say(self, text: str) -> None:
         """Write a line to the journal, which is where the unit's output goes, as a notice."""
         print(f"<5>{text}" if "JOURNAL_STREAM" in os.environ else text, flush=True)
@@ -351,6 +376,7 @@ class Watchdog:
         service = self.host.service()
         if not service.active:
             # Stopped by somebody, or just being restarted by systemd.
+            self.host.mend(state.notes)
             return replace(state, looks=[])
         # Ahead of the statistics: what is dropped is counted there first and noted after.
         notes = self.host.notes()
