@@ -17,9 +17,9 @@ UPGRADE = (*INVENTORIES, "playbooks/upgrade-postgresql.yml")
 OLD, NEW = ("postgres-1", "postgres-2"), ("postgres-3", "postgres-4")
 
 
-def step(name: str) -> None:
+def step(name: str, *arguments: str) -> None:
     """Take a step of the upgrade."""
-    done = lab.playbook(*UPGRADE, "-e", f"upgrade_step={name}")
+    done = lab.playbook(*UPGRADE, "-e", f"upgrade_step={name}", *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -65,6 +65,10 @@ def test_upgrade_there_and_back_and_for_good(tell: Callable[[str], None]) -> Non
     assert "does not follow" in refused(*UPGRADE, "-e", "upgrade_step=switch")
     assert (major(primary(OLD)), major(primary(NEW))) == (15, 17)
     step("feed")
+    # As a switch leaves it that was cut off: the next feed takes the fence away.
+    lab.sql(primary(OLD), "alter database polls set default_transaction_read_only = on")
+    step("feed")
+    step("switch", "--check")
     for name, left, reached in (("switch", OLD, NEW), ("back", NEW, OLD), ("switch", OLD, NEW)):
         with load.votes() as cast:
             step(name)
