@@ -57,20 +57,14 @@ def test_another_major_version_is_refused(tmp_path: Path) -> None:
     runs = int(lab.sql(lab.primary(), "show server_version_num")) // 10000
     other = {15: 17, 17: 15}[runs]
     mixed = tmp_path / "hosts.yml"
-    mixed.write_text(f"postgres: {{hosts: {{main: {{patroni_postgresql_version: {other}}}}}}}\n", encoding="utf-8")
+    next_pair = f"{{main: {{patroni_postgresql_version: {other}}}, monitoring: {{}}}}"
+    mixed.write_text(f"postgres_next: {{hosts: {next_pair}}}\n", encoding="utf-8")
     refusals = {
         (
             "-e",
             f"patroni_postgresql_version={other}",
         ): f"runs PostgreSQL {runs}, and patroni_postgresql_version is {other}",
-        (
-            "-i",
-            "inventories/lab",
-            "-i",
-            str(mixed),
-            "-e",
-            "patroni_witness_enabled=false",
-        ): f"PostgreSQL would be {other} on main, {runs} on postgres-1",
+        ("-i", "inventories/lab", "-i", str(mixed)): f"PostgreSQL would be {other} on main, {runs} on monitoring",
     }
     for arguments, words in refusals.items():
         site = lab.playbook("site.yml", *arguments)
