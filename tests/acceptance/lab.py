@@ -7,7 +7,7 @@ import os
 import ssl
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -129,9 +129,14 @@ def is_whole(ask: str | None = None) -> bool:
     }
 
 
-def primary() -> str:
-    """Return the host that is primary."""
-    return next(host for host in group("postgres") if sql(host, "select pg_is_in_recovery()") == "f")
+def primary(among: Sequence[str] = ()) -> str:
+    """Return the host that is primary, of the site's cluster or of another one's hosts."""
+    return next(host for host in among or group("postgres") if sql(host, "select pg_is_in_recovery()") == "f")
+
+
+def major(host: str) -> int:
+    """Return the major version of the PostgreSQL that runs on a host."""
+    return int(sql(host, "show server_version_num")) // 10000
 
 
 def standby() -> str:

@@ -30,11 +30,6 @@ def refused(*arguments: str) -> str:
     return " ".join(done.stdout.split())
 
 
-def primary(hosts: tuple[str, str]) -> str:
-    """Return the host of a cluster that is primary."""
-    return next(host for host in hosts if lab.sql(host, "select pg_is_in_recovery()") == "f")
-
-
 def check_ledger(host: str, cast: load.Load) -> None:
     """Check that each confirmed vote is in the ledger once, and that tallies are what the ledger says."""
     ledger = lab.sql(host, "select token from polls_vote").split()
@@ -44,29 +39,13 @@ def check_ledger(host: str, cast: load.Load) -> None:
     assert lab.sql(host, f"{counted} from polls_choice") == "0"
 
 
-def major(host: str) -> int:
-    """Return the major version that runs."""
-    return int(lab.sql(host, "show server_version_num")) // 10000
-
-
-@pytest.fixture
-def tell(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
-    """Return what prints a figure beside the test's name, also when the test passes."""
-
-    def say(text: str) -> None:
-        with capsys.disabled():
-            print(f" [{text}] ", end="")
-
-    return say
-
-
 def test_upgrade_there_and_back_and_for_good(tell: Callable[[str], None]) -> None:
     """No vote is lost or counted twice, and no old and new database take votes at the same time."""
     assert "does not follow" in refused(*UPGRADE, "-e", "upgrade_step=switch")
-    assert (major(primary(OLD)), major(primary(NEW))) == (15, 17)
+    assert (lab.major(lab.primary(OLD)), lab.major(lab.primary(NEW))) == (15, 17)
     step("feed")
     # As a switch leaves it that was cut off: the next feed takes the fence away.
-    lab.sql(primary(OLD), "alter database polls set default_transaction_read_only = on")
+    lab.sql(lab.primary(OLD), "alter database polls set default_transaction_read_only = on")
     step("feed")
     step("switch", "--check")
     for name, left, reached in (("switch", OLD, NEW), ("back", NEW, OLD), ("switch", OLD, NEW)):
@@ -74,20 +53,20 @@ def test_upgrade_there_and_back_and_for_good(tell: Callable[[str], None]) -> Non
             step(name)
         tell(f"{name}: {len(cast.confirmed())} votes, {cast.longest_silence():.1f} s without one")
         assert not cast.failed()
-        check_ledger(primary(reached), cast)
+        check_ledger(lab.primary(reached), cast)
         # The cluster that was left has them, too, and takes none.
-        lab.wait_until("the other cluster has every vote", lambda: _same(primary(left), primary(reached)), 10)  # noqa: B023
+        lab.wait_until("the other cluster has every vote", lambda: _same(lab.primary(left), lab.primary(reached)), 10)  # noqa: B023
         assert (
             "read-only transaction"
             in lab.run(
-                primary(left), "psql", "-U", "postgres", "-d", "polls", "-c", "update polls_choice set votes = 0"
+                lab.primary(left), "psql", "-U", "postgres", "-d", "polls", "-c", "update polls_choice set votes = 0"
             ).stderr
         )
     assert "was replaced by site-17" in refused(*INVENTORIES, "site.yml", "--check")
     with load.votes() as cast:
         step("finish")
     assert not cast.failed()
-    check_ledger(primary(NEW), cast)
+    check_ledger(lab.primary(NEW), cast)
     assert all(lab.run(host, "systemctl", "is-active", "patroni").stdout.strip() == "inactive" for host in OLD)
     assert "is not whole" in refused(*INVENTORIES, "playbooks/upgrade-postgresql.yml")
 
