@@ -419,10 +419,12 @@ class Unit:
     def rewritten(self, entries: list[Entry], changed: set[str]) -> bool:
         """Return whether a unit's file among these was changed, now or since systemd has read it."""
         paths = [entry["path"] for entry in entries if entry["path"].startswith(f"{UNITS}/")]
-        names = sorted({Path(path).relative_to(UNITS).parts[0].removesuffix(".d") for path in paths})
-        if not names or changed.intersection(paths):
-            return bool(names)
-        return "yes" in self.systemctl("show", "--property=NeedDaemonReload", *names)
+        if changed.intersection(paths):
+            return True
+        names = {Path(path).relative_to(UNITS).parts[0].removesuffix(".d") for path in paths}
+        # Systemd answers for no template, and reads it for each unit made of it.
+        asked = sorted(name for name in names if "@." not in name)
+        return bool(asked) and "yes" in self.systemctl("show", "--property=NeedDaemonReload", *asked)
 
     def outdated(self, entries: list[Entry], changed: set[str], how: str, since: float) -> bool:
         """Return whether a file that the unit takes up in this way was changed, now or after ``since``."""

@@ -11,17 +11,18 @@ from tests.acceptance import lab
 
 APP, DATABASES, ETCD = lab.group("app"), lab.group("postgres"), lab.group("etcd")
 SEARCH = lab.group("elasticsearch")
-WITNESSES = lab.group("witness")
+WITNESSES, BACKUP = lab.group("witness"), lab.group("backup")
 EVERYBODY = [*lab.hosts(), "outside"]
 
 # Every port that may be reached from another host, by the group it is on, with those who may.
 FLOWS = {
     "app": {80: EVERYBODY, 443: EVERYBODY},
     "etcd": {2379: ETCD + DATABASES + WITNESSES, 2380: ETCD},
-    "postgres": {5432: APP + DATABASES, 8008: APP + DATABASES + WITNESSES},
+    "postgres": {5432: APP + DATABASES, 8008: APP + DATABASES + WITNESSES, 8432: BACKUP},
+    "backup": {8432: DATABASES},
     "elasticsearch": {9200: APP + DATABASES + SEARCH, 9300: SEARCH},
 }
-PROBED = [22, 80, 111, 443, 2379, 2380, 2381, 5000, 5001, 5066, 5432, 5601, 8000, 8001, 8008, 9001, 9200, 9300]
+PROBED = [22, 80, 111, 443, 2379, 2380, 2381, 5000, 5001, 5066, 5432, 5601, 8000, 8001, 8008, 8432, 9001, 9200, 9300]
 
 
 KNOCK = """

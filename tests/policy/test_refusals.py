@@ -132,6 +132,14 @@ REFUSALS: dict[str, tuple[Change, tuple[str, ...]]] = {
         set_variables(patroni_ttl=19, patroni_loop_wait=1, patroni_retry_timeout=3),
         ("patroni: ", "patroni_ttl is 19", "no less than 20"),
     ),
+    "backups on a database host": (
+        lambda tree: tree["all"]["children"]["backup"].update(hosts={"postgres-1": None}),
+        ("pgbackrest: ", "pgbackrest_repository_address 192.0.2.12", "somewhere else"),
+    ),
+    "no backup kept": (
+        set_variables(pgbackrest_keep_full=0),
+        ("pgbackrest: ", "pgbackrest_keep_full is 0", "at least 1 (full backups)"),
+    ),
     "no standby": (drop_member("postgres", "postgres-2"), ("patroni: ", "patroni_members lists 1", "at least two")),
     "member not in the inventory": (
         set_variables(patroni_members={"postgres-1": "192.0.2.12", "postgres-9": "192.0.2.19"}),

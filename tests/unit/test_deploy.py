@@ -238,7 +238,7 @@ def test_systemd_reads_changed_files_of_units(
     (place / "a.timer.d").mkdir()
     (place / "a.timer.d/50-site.conf").touch()
     module.shown = shown(time.time() + 1, NeedDaemonReload=stale)
-    entries = [entry(place / "a.service"), entry(place / "a.timer.d/50-site.conf")]
+    entries = [entry(place / name) for name in ("a.service", "a.timer.d/50-site.conf", "b@.service")]
     assert deploy.Unit(module, "a.timer").run(entries, {f"{place}/a.service"} if changed else set()) == []
     asked = ["systemctl", "show", "--property=NeedDaemonReload", "a.service", "a.timer"]
     assert (asked in module.ran) is not changed
