@@ -1,0 +1,95 @@
+"""The restore drill: green for backups that are good, red for the right reason where they are not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.acceptance import lab, load
+from tests.acceptance.test_backup import ARCHIVED_SECONDS, KEEPER, REPOSITORY, backups, is_archived, segment, stanza
+
+COPY = "/var/lib/pgbackrest-copy"
+
+
+def drill(**variables: str) -> str:
+    """Run the playbook and return what it says, in one line."""
+    run = lab.playbook("playbooks/restore-drill.yml", "-e", json.dumps(variables))
+    said = " ".join(run.stdout.split())
+    assert ("PASS restore-drill" in said) is (run.returncode == 0), said
+    return said
+
+
+@pytest.fixture(scope="module")
+def copied() -> Iterator[tuple[str, str]]:
+    """Copy the repository; return a moment that it reaches, and a segment of the log that has votes before that."""
+    assert lab.playbook("playbooks/backup.yml", "-e", "backup_type=full").returncode == 0
+    with load.votes() as votes:
+        lab.wait_until("votes", lambda: len(votes.sent) > 20, 10)
+        middle = segment()
+        lab.sql(lab.primary(), "select pg_switch_wal()")
+        lab.wait_until("more votes", lambda: len(votes.sent) > 60, 10)
+        moment = lab.sql(lab.primary(), "select now()")
+        lab.wait_until("votes after that moment", lambda: len(votes.sent) > 80, 10)
+    last = segment()
+    lab.sql(lab.primary(), "select pg_switch_wal()")
+    lab.wait_until("the archive to have them", lambda: is_archived(last), ARCHIVED_SECONDS)
+    yield moment, middle
+    lab.run(KEEPER, "rm", "--recursive", "--force", COPY)
+
+
+@pytest.fixture
+def moment(copied: tuple[str, str]) -> str:
+    """Return the moment; the copy of the repository is as good as the repository."""
+    lab.run(KEEPER, "rm", "--recursive", "--force", COPY)
+    lab.on(KEEPER).check_output(f"cp --archive {REPOSITORY} {COPY}")
+    return copied[0]
+
+
+def test_good_backups_come_out_green(tell: Callable[[str], None]) -> None:
+    """As of a moment ago; nothing of it stays."""
+    said = drill()
+    assert "PASS restore-drill" in said
+    tell(said[said.index("restored in") :].split("'")[0])
+    left = lab.run(KEEPER, "sh", "-c", "ls -d /var/lib/pgbackrest-drill; pgrep --uid pgbackrest postgres").stdout
+    assert left == ""
+
+
+def test_a_good_copy_comes_out_green(moment: str) -> None:
+    """The control of the two below."""
+    assert "PASS restore-drill" in drill(drill_time=moment, drill_repository=COPY)
+
+
+def test_a_missing_segment_comes_out_red(moment: str, copied: tuple[str, str]) -> None:
+    """Recovery cannot get there."""
+    lab.on(KEEPER).check_output(f"find {COPY}/archive -name '{copied[1]}-*' -print -delete | grep .")
+    said = drill(drill_time=moment, drill_repository=COPY)
+    assert "recovery ended before configured recovery target was reached" in said
+
+
+def test_a_flipped_bit_comes_out_red(moment: str) -> None:
+    """What was backed up is not what comes back."""
+    folder = f"{COPY}/backup/{stanza()}/{backups()[-1]['label']}"
+    flip = """
+import pathlib, sys
+file = max(pathlib.Path(sys.argv[1]).glob("bundle/*"), key=lambda path: path.stat().st_size)
+data = bytearray(file.read_bytes())
+data[len(data) // 2] ^= 1
+file.write_bytes(data)
+"""
+    lab.on(KEEPER).check_output("python3 -c %s %s", flip, folder)
+    said = drill(drill_time=moment, drill_repository=COPY)
+    assert "it cannot be restored" in said
+    assert "bundle" in said
+
+
+def test_a_vote_that_the_ledger_does_not_have_comes_out_red(moment: str) -> None:
+    """The backups have one that is not in the running ledger any more."""
+    primary = lab.primary()
+    row = lab.sql(primary, "select token, choice_id, created from polls_vote order by created limit 1").split("|")
+    lab.sql(primary, f"delete from polls_vote where token = '{row[0]}'")
+    try:
+        assert "and the running ledger had" in drill(drill_time=moment, drill_repository=COPY)
+    finally:
+        lab.sql(primary, "insert into polls_vote (token, choice_id, created) values ('{}', {}, '{}')".format(*row))
