@@ -84,7 +84,7 @@ def test_a_vote_on_a_quiet_site_is_archived_within_a_minute(tell: Callable[[str]
 
 
 def put(host: str, file: str) -> int:
-    """Write a file into the repository from a database host, as the account that archives; return how pgBackRest ends."""
+    """Write a file into the repository as the account that archives; return how pgBackRest ends."""
     return int(pgbackrest(host, "repo-put", file, user="postgres", stdin="x").returncode)
 
 
@@ -148,7 +148,8 @@ def test_the_repository_host_can_change_nothing_on_a_database() -> None:
     assert lab.run(host, *server, "head", "/etc/ssl/site/host.key").returncode != 0
     login = ["psql", "--dbname=postgres", "--tuples-only", "--no-align", "--username"]
     assert lab.run(host, *server, *login, "postgres", "--command=select 1").returncode != 0
-    rights = "--command=select rolsuper or rolcreaterole or rolcreatedb or rolreplication from pg_roles where rolname = current_user"
+    rights = "--command=select rolsuper or rolcreaterole or rolcreatedb or rolreplication from pg_roles"
+    rights += " where rolname = current_user"
     assert lab.run(host, *server, *login, "pgbackrest", rights).stdout.strip() == "f"
 
 
@@ -198,7 +199,7 @@ def test_a_standby_that_was_away_for_long_comes_back_from_the_archive() -> None:
     data = lab.sql(standby, "show data_directory")
     on.check_output("systemctl stop patroni")
     try:
-        # All that the primary keeps by itself (wal_keep_size), and one more; Patroni's slot for this standby would keep it, too.
+        # More than the primary keeps by itself; Patroni's slot for this standby would keep it, too.
         kept = int(lab.sql(primary, "select setting::int / 16 from pg_settings where name = 'wal_keep_size'"))
         lab.sql(primary, f"select pg_drop_replication_slot('{standby.replace('-', '_')}')")
         for _ in range(kept + 4):

@@ -87,9 +87,9 @@ file.write_bytes(data)
 def test_a_vote_that_the_ledger_does_not_have_comes_out_red(moment: str) -> None:
     """The backups have one that is not in the running ledger any more."""
     primary = lab.primary()
-    row = lab.sql(primary, "select token, choice_id, created from polls_vote order by created limit 1").split("|")
-    lab.sql(primary, f"delete from polls_vote where token = '{row[0]}'")
+    lab.sql(primary, "create table removed as select * from polls_vote order by created limit 1")
+    lab.sql(primary, "delete from polls_vote where token in (select token from removed)")
     try:
         assert "and the running ledger had" in drill(drill_time=moment, drill_repository=COPY)
     finally:
-        lab.sql(primary, "insert into polls_vote (token, choice_id, created) values ('{}', {}, '{}')".format(*row))
+        lab.sql(primary, "insert into polls_vote select * from removed; drop table removed")
