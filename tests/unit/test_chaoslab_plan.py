@@ -26,6 +26,7 @@ HOSTS: dict[str, Any] = {
     "databases": {"postgres-1": "192.0.2.12", "postgres-2": "192.0.2.13"},
     "etcd": {"main": "192.0.2.11", "postgres-1": "192.0.2.12", "postgres-2": "192.0.2.13"},
     "elasticsearch": ["monitoring"],
+    "backup": ["monitoring"],
     "witnesses": ["main", "monitoring"],
 }
 SITE = Site(HOSTS, "docker")
