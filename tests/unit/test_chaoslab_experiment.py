@@ -106,7 +106,7 @@ TASKS = ("method", 0, "provider", "tasks")
         (drop("steady-state-hypothesis", "probes", 0, "tolerance"), "probes[0]: 'tolerance' is a required property"),
         (
             put("steady-state-hypothesis", "probes", 0, "provider", "tasks", value="x"),
-            "'x' is not one of cluster-whole,",
+            "'x' is not one of archive-complete, cluster-whole,",
         ),
         (put(*TASKS, value="x"), "method[0].provider.tasks: 'x' is not one of clock-own, clock-step,"),
         (
@@ -164,5 +164,5 @@ def test_what_is_no_experiment_is_refused(text: str, message: str, tmp_path: Pat
 
 def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
     """Whoever mistypes one sees what there is."""
-    with pytest.raises(InputError, match=r"there is no experiment primary-of; there are clock-step, .*primary-off"):
+    with pytest.raises(InputError, match=r"there is no experiment primary-of; there are backup-host-down, clock-step, .*primary-off"):
         experiment.load(EXPERIMENTS / "primary-of.yml")
