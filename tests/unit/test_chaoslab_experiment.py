@@ -164,5 +164,7 @@ def test_what_is_no_experiment_is_refused(text: str, message: str, tmp_path: Pat
 
 def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
     """Whoever mistypes one sees what there is."""
-    with pytest.raises(InputError, match=r"there is no experiment primary-of; there are backup-host-down, clock-step, .*primary-off"):
+    with pytest.raises(
+        InputError, match=r"there is no experiment primary-of; there are backup-host-down, .*primary-off"
+    ):
         experiment.load(EXPERIMENTS / "primary-of.yml")
