@@ -56,6 +56,7 @@ def test_votes_that_were_deleted_by_hand_come_back(tell: Callable[[str], None]) 
     lab.sql(lab.primary(), "delete from polls_vote where created > now() - interval '1 minute'")
     # Those after it are among the deleted ones: nothing is left to be lost.
     assert "Votes after it, which will be lost: 0 of" in restore(restore_time=moment)
+    taken = [backup["label"] for backup in backups()]
     begun = time.monotonic()
     said = restore(restore_time=moment, restore_confirmed=stanza())
     tell(f"restored after {time.monotonic() - begun:.0f} s")
@@ -63,7 +64,7 @@ def test_votes_that_were_deleted_by_hand_come_back(tell: Callable[[str], None]) 
     for host in lab.group("postgres"):
         assert lab.ledger(host) == before
         lab.assert_explained(host)
-    assert backups()[-1]["type"] == "full"
+    assert "full" in [backup["type"] for backup in backups() if backup["label"] not in taken]
     with load.votes() as votes:
         lab.wait_until("votes on the restored site", lambda: len(votes.sent) > 20, 10)
     assert votes.failed() == []
