@@ -35,6 +35,11 @@ def backups() -> list[dict[str, Any]]:
     return found
 
 
+def wait_for_the_first_backup() -> None:
+    """Wait until there is one: it is taken by itself after the site was set up."""
+    lab.wait_until("the first backup", lambda: len(backups()) > 0, 60)
+
+
 def archived() -> list[str]:
     """Return the names of all segments in the archive, in order."""
     files = lab.on(KEEPER).check_output(f"find {REPOSITORY}/archive -type f -printf '%f\\n'").split()
@@ -64,7 +69,7 @@ def missing(first: str, end: int) -> set[str]:
 
 def test_there_is_a_backup_that_was_read_from_the_standby() -> None:
     """The first one is taken by itself; one that is asked for is there when the playbook ends."""
-    lab.wait_until("the first backup", lambda: len(backups()) > 0, 60)
+    wait_for_the_first_backup()
     before = [backup["label"] for backup in backups()]
     run = lab.playbook("playbooks/backup.yml", "-e", "backup_type=diff")
     assert run.returncode == 0, run.stdout

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.acceptance import lab, load
-from tests.acceptance.test_backup import backups, stanza
+from tests.acceptance.test_backup import backups, stanza, wait_for_the_first_backup
 
 
 def restore(**variables: str) -> str:
@@ -33,7 +33,7 @@ def restore(**variables: str) -> str:
 )
 def test_what_makes_no_sense_is_refused(variables: dict[str, str], reason: str) -> None:
     """Before anything is touched."""
-    lab.wait_until("the first backup", lambda: len(backups()) > 0, 60)
+    wait_for_the_first_backup()
     said = restore(**variables)
     assert not said.startswith("0 ")
     assert reason in said
@@ -43,7 +43,7 @@ def test_what_makes_no_sense_is_refused(variables: dict[str, str], reason: str) 
 @pytest.mark.usefixtures("whole_cluster")
 def test_votes_that_were_deleted_by_hand_come_back(tell: Callable[[str], None]) -> None:
     """An operator empties the ledger; the site goes back to just before, and everything works on."""
-    lab.wait_until("the first backup", lambda: len(backups()) > 0, 60)
+    wait_for_the_first_backup()
     with load.votes() as votes:
         lab.wait_until("votes", lambda: len(votes.sent) > 40, 10)
         moment = lab.sql(lab.primary(), "select now()")
