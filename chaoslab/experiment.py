@@ -24,17 +24,21 @@ SCHEMA = Path(__file__).with_name("experiment.schema.yml")
 
 @dataclass(frozen=True)
 class Catalogue:
-    """What an experiment may name, as the role has it; platforms: the actions that each has from outside."""
+    """What an experiment may name, as the role has it.
+
+    actions: those on a host. operator: what an operator runs on the control node. platforms: what each does from outside.
+    """
 
     actions: Mapping[str, Mapping[str, Any]]
+    operator: Mapping[str, Mapping[str, Any]]
     platforms: Mapping[str, Mapping[str, Mapping[str, Any]]]
     probes: Mapping[str, Mapping[str, Any]]
 
     @property
     def all_actions(self) -> dict[str, Mapping[str, Any]]:
-        """Every action by its name, those from outside as some platform has them."""
+        """Every action by its name, those of platforms as some platform has them."""
         outside = {name: action for actions in self.platforms.values() for name, action in actions.items()}
-        return {**self.actions, **outside}
+        return {**self.actions, **self.operator, **outside}
 
 
 @cache
@@ -42,7 +46,12 @@ def catalogue() -> Catalogue:
     """Read the role's actions and probes."""
     actions = yaml.safe_load(read_text(ROLE_VARS / "actions.yml"))
     probes = yaml.safe_load(read_text(ROLE_VARS / "probes.yml"))
-    return Catalogue(actions["__chaos_actions"], actions["__chaos_platforms"], probes["__chaos_probes"])
+    return Catalogue(
+        actions["__chaos_actions"],
+        actions["__chaos_operator"],
+        actions["__chaos_platforms"],
+        probes["__chaos_probes"],
+    )
 
 
 @dataclass(frozen=True)
@@ -51,14 +60,17 @@ class Budget:
 
     resolution_seconds is the gap between acknowledgements that counts as none: the pulse of the schedule and a
     moment's jitter. An outage budget of 0 means "no gap longer than this".
+    recovery_point_seconds is for what ends with a restore: votes that were confirmed later than so long before the
+    first fault, and before the outage, may be lost. None: no confirmed vote may be.
     """
 
     outage_seconds: float
     failed_votes: str = "none"
-    failed_reads: int = 0
+    failed_reads: str = "none"
     rejoin_seconds: float = 60
     promotion: str = "allowed"
     resolution_seconds: float = 0.5
+    recovery_point_seconds: float | None = None
 
     @property
     def longest_gap(self) -> float:

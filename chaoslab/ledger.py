@@ -18,7 +18,8 @@ from chaoslab.voter import FAIL, INFO, OK
 class NodeCheck:
     """What is wrong with one database. Tokens are sorted.
 
-    lost: acknowledged in this run and not there. lost_earlier: there before the run and not any more.
+    lost: acknowledged in this run and not there. given_up: the same, where a restore may lose it.
+    lost_earlier: there before the run and not any more.
     unexpected: with this run's mark, and never sent or surely refused. altered: for another choice than was sent.
     doubled: in the ledger more than once. landed: outcome unknown to the voter, and there.
     foreign: new and without this run's mark, so cast by somebody else.
@@ -27,6 +28,7 @@ class NodeCheck:
     """
 
     lost: tuple[str, ...]
+    given_up: tuple[str, ...]
     lost_earlier: tuple[str, ...]
     unexpected: tuple[str, ...]
     altered: tuple[str, ...]
@@ -71,14 +73,24 @@ class Check:
         return len(set.intersection(*found)) if found else 0
 
 
-def check(run: RequestLog, before: Contents | None, after: Mapping[str, Contents]) -> Check:
+@dataclass(frozen=True)
+class Span:
+    """A time that a restore may lose, wall clock in seconds: the votes that were acknowledged in it."""
+
+    begin: float
+    end: float
+
+
+def check(
+    run: RequestLog, before: Contents | None, after: Mapping[str, Contents], given_up: Span | None = None
+) -> Check:
     """Check every node's contents after the votes of a run.
 
     `before` is what the primary held before the first vote; without it, earlier rows are neither missed nor told from
     new ones. A voter that was killed has sent votes that it could not write down: rows with its mark that are not among
     its votes are then taken as landed, not as unexpected.
     """
-    nodes = {name: _check_node(run, before, contents) for name, contents in after.items()}
+    nodes = {name: _check_node(run, before, contents, given_up) for name, contents in after.items()}
     rows = [Counter(contents.rows) for contents in after.values()]
     foreign = {token for node in nodes.values() for token in node.foreign}
     anywhere = {row for found in rows for row in found}
@@ -94,7 +106,7 @@ def check(run: RequestLog, before: Contents | None, after: Mapping[str, Contents
     return Check(nodes, (*sorted(differing - foreign), *labels), () if others_vote else _sorted(tables))
 
 
-def _check_node(run: RequestLog, before: Contents | None, contents: Contents) -> NodeCheck:
+def _check_node(run: RequestLog, before: Contents | None, contents: Contents, given_up: Span | None) -> NodeCheck:
     tried = {vote.token: vote for vote in run.requests}
     counts = Counter(row.token for row in contents.rows)
     stored = set(counts)
@@ -112,11 +124,13 @@ def _check_node(run: RequestLog, before: Contents | None, contents: Contents) ->
     choices = cast.keys() | contents.tallies.keys()
     nothing = Tally(0, 0)
     tallies = {choice: contents.tallies.get(choice, nothing) for choice in choices}
-    lost = {token for token, vote in tried.items() if vote.outcome == OK and token not in stored}
-    missing = Counter(wanted[token] for token in lost | (earlier - stored))
+    gone = {token for token, vote in tried.items() if vote.outcome == OK and token not in stored}
+    allowed = {token for token in gone if given_up and given_up.begin <= tried[token].done <= given_up.end}
+    missing = Counter(wanted[token] for token in gone | (earlier - stored))
     excess = {choice: tally.votes - tally.opening - cast[choice] for choice, tally in tallies.items()}
     return NodeCheck(
-        lost=_sorted(lost),
+        lost=_sorted(gone - allowed),
+        given_up=_sorted(allowed),
         lost_earlier=_sorted(earlier - stored),
         unexpected=_sorted(unexpected),
         altered=_sorted({row.token for row in contents.rows if wanted.get(row.token, row.choice) != row.choice}),

@@ -118,7 +118,7 @@ def method(experiment: Experiment, site: Site) -> Iterator[Json]:
 
 def refuse_impossible(steps: Sequence[Json], site: Site, name: str) -> None:
     """Raise InputError for what cannot be done or asked on this site."""
-    here = catalogue().platforms.get(site.platform, {})
+    here = {**catalogue().operator, **catalogue().platforms.get(site.platform, {})}
     for step in steps:
         if step["do"] == "inject" and step["outside"] and step["tasks"] not in here:
             raise InputError(

@@ -54,6 +54,11 @@ def sentences(ours: Mapping[str, Any]) -> list[str]:
     said = ["No vote was lost or counted twice."]
     if lost or doubled:
         said = [f"Confirmed votes lost: {lost}, counted twice: {doubled}."]
+    if given_up := len(ledger["given_up_votes"]):
+        said = [
+            *(said if lost or doubled else ["No vote was counted twice."]),
+            f"The restore gave up {given_up} confirmed votes; each is named below.",
+        ]
     longest = found["vote_seconds"].get("max")
     if outage["seconds"] <= budget["resolution_seconds"]:
         said.append("Voting never paused.")

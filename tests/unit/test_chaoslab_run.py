@@ -40,6 +40,8 @@ class Story:
     before: list[str] = field(default_factory=lambda: [f"{token}|1|1.0" for token in OTHERS])
     witness: bool = True
     experiment: str = "primary-down"
+    # Votes that were confirmed then are in no ledger.
+    forgotten: tuple[float, float] = (0, 0)
 
     def answer(self, due: float, chance: random.Random) -> tuple[float, int, str]:
         """Return when a vote that was due then is answered, with what, and what that means."""
@@ -76,7 +78,7 @@ class Story:
             token, choice = tokens.token(MARK, number), number % 2 + 1
             line = {"n": number, "token": token, "choice": choice, "intended": due, "sent": due, "done": done}
             lines.append(line | {"status": status, "outcome": outcome})
-            if outcome == "ok":
+            if outcome == "ok" and not self.forgotten[0] <= done < self.forgotten[1]:
                 ledger.append(f"{token}|{choice}|{WALL + done}")
         return [*lines, {"end": {"time": self.length, "sent": len(lines), "reason": "stop-file"}}], ledger
 
@@ -205,6 +207,65 @@ def test_a_planted_loss_is_red(story: Story, tmp_path: Path, capsys: pytest.Capt
     assert (code, broken(ours)) == (1, {"lost", "differing"})
     assert ours["figures"]["ledger"]["nodes"][NODES[1]]["lost"] == {"count": 1, "tokens": [tokens.token(MARK, 95)]}
     assert capsys.readouterr().out.startswith("FAIL primary-down: confirmed votes lost: 1 (budget 0)")
+
+
+def test_what_a_restore_may_give_up_is_named_vote_by_vote(
+    story: Story, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Confirmed between the mistake, five seconds before the outage, and the outage."""
+    story.experiment, story.forgotten = "votes-deleted", (10.0, 15.0)
+    story.events = [{"time": WALL + 10, "kind": "inject", "text": "Delete the last minute of the ledger"}]
+    code, ours = judged(story, tmp_path)
+    assert (code, broken(ours)) == (0, set())
+    lost = ours["figures"]["ledger"]["given_up_votes"]
+    assert [vote["token"] for vote in lost] == [tokens.token(MARK, number) for number in range(200, 300)]
+    assert all(0 <= vote["confirmed"] < 5 for vote in lost)
+    assert "; 100 given up by the restore, 0.0 s of them from before the fault; " in capsys.readouterr().out
+    page = (tmp_path / "report.html").read_text()
+    assert "No vote was counted twice. The restore gave up 100 confirmed votes" in page
+    assert f"<code>{tokens.token(MARK, 200)}</code>" in page
+    assert any(note.startswith("100 confirmed votes were given up by the restore") for note in ours["notes"])
+
+
+@pytest.mark.parametrize(
+    ("name", "forgotten", "lost"),
+    [
+        ("votes-deleted", (9.0, 15.0), 20),
+        ("votes-deleted", (29.0, 30.0), 20),
+        ("databases-lost", (9.0, 10.0), 0),
+        ("primary-down", (10.0, 15.0), 100),
+    ],
+    ids=["before the mistake", "after the restore", "within the recovery point", "without a restore"],
+)
+def test_what_a_restore_may_not_give_up_is_lost(
+    story: Story, tmp_path: Path, name: str, forgotten: tuple[float, float], lost: int
+) -> None:
+    """What was confirmed before its recovery point, or after votes were confirmed again."""
+    story.experiment, story.forgotten = name, forgotten
+    story.events = [{"time": WALL + 10, "kind": "inject", "text": "Something else first"}]
+    _, ours = judged(story, tmp_path)
+    assert ours["figures"]["ledger"]["lost"] == pytest.approx(lost, abs=1)
+    assert ("lost" in broken(ours)) == (lost > 0)
+
+
+def test_pages_that_failed_otherwise_than_by_503_are_red(story: Story, tmp_path: Path) -> None:
+    """Where an experiment allows 503 at all."""
+
+    def answer(status: int) -> Callable[[], None]:
+        return edit(
+            tmp_path / "reads.jsonl",
+            lambda lines: [
+                line.replace('"status": 200, "outcome": "ok"', f'"status": {status}, "outcome": "fail"')
+                if number == 300
+                else line
+                for number, line in enumerate(lines)
+            ],
+        )
+
+    for name, status, red in (("primary-down", 503, True), ("votes-deleted", 503, False), ("votes-deleted", 502, True)):
+        story.experiment = name
+        _, ours = judged(story, tmp_path, answer(status))
+        assert ("failed_reads" in broken(ours)) == red
 
 
 def _less(line: str) -> str:
