@@ -2,8 +2,10 @@
 
 import logging
 import random
+import threading
 import time
 from collections.abc import Iterator
+from typing import ClassVar
 
 from django.conf import settings
 from django.db import DatabaseError, Error, InterfaceError, OperationalError, connections
@@ -12,6 +14,12 @@ logger = logging.getLogger(__name__)
 
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 0.25
+# While many threads of a process wait they take turns, so many a second, as far as that makes none of
+# them pause for longer than the crowded pause. An attempt may be a connection with TLS and a password
+# to check: hundreds of votes that waited, each trying four times a second, kept a small host too busy
+# for its own recovery.
+TURNS_A_SECOND = 25
+CROWDED_PAUSE = 1.0
 
 # The server is not (or no longer) a writable primary, or it lost a race: the same statement can
 # succeed on the next connection.
@@ -62,11 +70,15 @@ def is_outage(error: BaseException | None) -> bool:
 class Attempts:
     """Attempts at one piece of database work, until a deadline.
 
-    Iterating gives attempt after attempt with a short, growing pause between them. An attempt
-    is never cut off, since cancelling a commit that waits for the standby would acknowledge it;
-    so the last one may end after the deadline: by `connect_timeout` when there is no server, and
-    by the server's own wait when there is one.
+    Iterating gives attempt after attempt, the last one at the deadline, with a short pause between
+    them that grows, and grows longer where many wait. An attempt is never cut off, since cancelling
+    a commit that waits for the standby would acknowledge it; so the last one ends after the
+    deadline: by `connect_timeout` when there is no server, and by the server's own wait when there
+    is one.
     """
+
+    _turns: ClassVar[threading.Lock] = threading.Lock()
+    _turn: ClassVar[float] = 0
 
     def __init__(self, what: str) -> None:
         """Start the clock; `what` names the work in the log."""
@@ -84,12 +96,22 @@ class Attempts:
         """Yield the number of each attempt; end at the deadline."""
         deadline = settings.VOTE_DEADLINE_SECONDS
         pause = FIRST_PAUSE
-        while self.number == 0 or self.elapsed < deadline:
+        self.number = 1
+        yield self.number
+        while (left := deadline - self.elapsed) > 0:
+            jittered = pause * random.uniform(0.5, 1)  # noqa: S311 - not for cryptography
+            time.sleep(min(max(jittered, self._until_turn()), left))
+            pause = min(2 * pause, LONGEST_PAUSE)
             self.number += 1
             yield self.number
-            jittered = pause * random.uniform(0.5, 1)  # noqa: S311 - not for cryptography
-            time.sleep(max(0, min(jittered, deadline - self.elapsed)))
-            pause = min(2 * pause, LONGEST_PAUSE)
+
+    @classmethod
+    def _until_turn(cls) -> float:
+        """Take the next turn of the process; return how far away it is, in seconds."""
+        with cls._turns:
+            now = time.monotonic()
+            cls._turn = min(max(cls._turn + 1 / TURNS_A_SECOND, now), now + CROWDED_PAUSE)
+            return cls._turn - now
 
     def failed(self, alias: str, error: BaseException) -> None:
         """Drop the connection, so that the next attempt opens a fresh one, and log."""

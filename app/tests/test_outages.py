@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 
 import pytest
-from django.db import DatabaseError
+from django.db import DatabaseError, OperationalError
 from django.test import Client
 from pytest_django.fixtures import Settings
 from testkit import Server, cast_in_thread, wait_until
@@ -78,6 +78,25 @@ def test_a_stopped_server_is_waited_for(live: Server, tally: Tally) -> None:
             time.sleep(0.5)
     assert all(voter.result(20) for voter in voters)
     assert tally() == {1: 5}
+
+
+def test_many_who_wait_take_turns(live: Server, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each about once a second, so that the host has time for other things, and once more at its deadline."""
+    settings.VOTE_DEADLINE_SECONDS = 2
+    tried: list[float] = []
+
+    def fail(*_arguments: object) -> bool:
+        tried.append(time.monotonic())
+        raise OperationalError
+
+    monkeypatch.setattr("polls.voting._write", fail)
+    voters = [cast_in_thread() for _ in range(50)]
+    for voter in voters:
+        with pytest.raises(DatabaseUnavailableError):
+            voter.result(20)
+    after = [moment - tried[0] for moment in tried]
+    assert len([seconds for seconds in after if 0.5 < seconds < 1.5]) <= 100
+    assert len([seconds for seconds in after if seconds >= 2]) >= 50
 
 
 def test_a_terminated_session_is_replaced(live: Server, tally: Tally) -> None:

@@ -4,10 +4,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from django.db import Error, OperationalError, connections, transaction
-from testkit import Server
+from django.db.backends.postgresql import base
+from testkit import Server, cast_in_thread
 
 from sreproject.outage import is_transient
 from sreproject.postgresql.base import SIZE, DatabaseWrapper, Shared
@@ -86,6 +88,27 @@ def test_no_turn_is_an_outage_like_another(monkeypatch: pytest.MonkeyPatch) -> N
         assert [one.result() for one in holding] == [0] * SIZE
     assert is_transient(raised.value)
     assert backend()
+
+
+def test_one_thread_asks_for_all_while_the_server_is_away(live: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten times a second, however many wait; and they go on as soon as it is back."""
+    asked: list[float] = []
+    connect = base.DatabaseWrapper.get_new_connection
+
+    def counted(wrapper: DatabaseWrapper, parameters: dict[str, Any]) -> Any:
+        asked.append(time.monotonic())
+        return connect(wrapper, parameters)
+
+    monkeypatch.setattr(base.DatabaseWrapper, "get_new_connection", counted)
+    with live.stopped():
+        began = time.monotonic()
+        voters = [cast_in_thread() for _ in range(40)]
+        time.sleep(1)
+        # At the beginning all of them may ask before the first is told.
+        assert len([moment for moment in asked if moment > began + 0.3]) <= 10
+    back = time.monotonic()
+    assert all(voter.result(20) for voter in voters)
+    assert time.monotonic() - back < 5
 
 
 def test_a_transaction_is_never_handed_on(shared: Shared) -> None:
