@@ -26,7 +26,7 @@ SCHEMA = Path(__file__).with_name("experiment.schema.yml")
 class Catalogue:
     """What an experiment may name, as the role has it.
 
-    actions: those on a host. operator: what an operator runs on the control node. platforms: what each does from outside.
+    actions: on a host. operator: what an operator runs on the control node. platforms: what each has from outside.
     """
 
     actions: Mapping[str, Mapping[str, Any]]

@@ -184,7 +184,7 @@ def _counts(requests: Sequence[Request]) -> dict[str, int]:
 
 
 def _lost_votes(votes: Sequence[Request], ledger: Check, inject: float) -> list[dict[str, Any]]:
-    """Return each vote that a restore gave up, in the order of confirmation; confirmed: seconds from the first fault."""
+    """Return each vote that a restore gave up, in order; confirmed: when, in seconds from the first fault."""
     tokens = set(ledger.union("given_up"))
     lost = sorted((vote for vote in votes if vote.token in tokens), key=lambda vote: vote.done)
     return [{"token": vote.token, "choice": vote.choice, "confirmed": round(vote.done - inject, 3)} for vote in lost]
@@ -295,8 +295,8 @@ def _notes(evidence: Evidence, found: Mapping[str, Any], ledger: Check) -> Itera
         yield f"{foreign} votes were cast by somebody else meanwhile; the tally has them."
     if lost := found["ledger"]["given_up_votes"]:
         yield (
-            f"{len(lost)} confirmed votes were given up by the restore, the first confirmed {lost[0]['confirmed']:+.1f} s "
-            f"from the fault, the last {lost[-1]['confirmed']:+.1f} s."
+            f"{len(lost)} confirmed votes were given up by the restore, the first confirmed "
+            f"{lost[0]['confirmed']:+.1f} s from the fault, the last {lost[-1]['confirmed']:+.1f} s."
         )
     if evidence.before is None:
         yield "The ledger was not read before the run, so votes from before could not be missed."

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
+from playwright.sync_api import Browser
 
-from tests.acceptance import lab, load
+from tests.acceptance import lab, load, pages
 from tests.acceptance.test_backup import ARCHIVED_SECONDS, KEEPER, REPOSITORY, backups, is_archived, segment, stanza
 
 COPY = "/var/lib/pgbackrest-copy"
+FOLDER = "/var/lib/pgbackrest-drill"
 
 
 def drill(**variables: str) -> str:
@@ -48,16 +52,49 @@ def moment(copied: tuple[str, str]) -> str:
     return copied[0]
 
 
-def test_good_backups_come_out_green(tell: Callable[[str], None]) -> None:
-    """As of a moment ago; nothing of it stays."""
+def last() -> dict[str, Any]:
+    """Return the verdict that the last drill left on the repository's host."""
+    found: dict[str, Any] = json.loads(lab.on(KEEPER).check_output(f"cat {FOLDER}/verdict.json"))
+    return found
+
+
+def test_good_backups_come_out_green(tell: Callable[[str], None], chromium: Browser) -> None:
+    """As of a moment ago; nothing of it stays but the report."""
     # A test before this one may have taken a vote away for a while: as of that moment, red is right.
     settled = "select max(pg_xact_commit_timestamp(xmin)) < clock_timestamp() - interval '16 s' from polls_vote"
     lab.wait_until("the last change to be long ago", lambda: lab.sql(lab.primary(), settled) == "t", 30)
     said = drill()
     assert "PASS restore-drill" in said
     tell(said[said.index("restored in") :].split("'")[0])
-    left = lab.run(KEEPER, "sh", "-c", "ls -d /var/lib/pgbackrest-drill; pgrep --uid pgbackrest postgres").stdout
-    assert left == ""
+    left = lab.run(KEEPER, "sh", "-c", f"ls {FOLDER}; pgrep --uid pgbackrest postgres").stdout
+    assert left.split() == ["lock", "report.html", "verdict.json"]
+    report = lab.DIRECTORY / "restore-drill.html"
+    assert last()["verdict"] in html.unescape(report.read_text(encoding="utf-8"))
+    pages.assert_file_is_whole(chromium, report)
+
+
+def test_the_inventory_has_it_done_by_the_clock(tell: Callable[[str], None]) -> None:
+    """While its calendar says so, and status.yml tells how it came out."""
+    site = ("site.yml", "-l", KEEPER, "--tags", "pgbackrest")
+    before = last()
+    run = lab.playbook(*site, "-e", "pgbackrest_drill_calendar='*-*-* *:*:00/20'")
+    assert run.returncode == 0, run.stdout
+    try:
+        lab.wait_until("a drill by the clock", lambda: last()["time"] > before["time"], 60)
+        found = last()
+        assert found["wrong"] == []
+        tell(found["verdict"])
+        assert "restore-drill: " in lab.playbook("playbooks/status.yml").stdout
+    finally:
+        off = lab.playbook(*site)
+    assert off.returncode == 0, off.stdout
+    assert lab.run(KEEPER, "systemctl", "is-enabled", "pgbackrest-drill.timer").stdout.strip() == "disabled"
+    assert lab.run(KEEPER, "systemctl", "is-active", "pgbackrest-drill.timer").stdout.strip() == "inactive"
+    lab.wait_until(
+        "the last drill to end",
+        lambda: lab.run(KEEPER, "systemctl", "is-active", "pgbackrest-drill").stdout.strip() == "inactive",
+        60,
+    )
 
 
 def test_a_good_copy_comes_out_green(moment: str) -> None:
