@@ -222,3 +222,31 @@ def test_a_standby_that_was_away_for_long_comes_back_from_the_archive() -> None:
     lab.wait_until("the standby to stream", lab.is_whole, 60)
     said = on.check_output("tail --lines=500 /var/log/postgresql/postgresql-*-main.log")
     assert "from archive" in said
+
+
+@pytest.fixture
+def little_room_for_what_waits() -> Iterator[None]:
+    """Let no more than four segments wait on the primary."""
+    host, config = lab.primary(), "/etc/pgbackrest/pgbackrest.conf"
+    lab.on(host).check_output(
+        f"sed --in-place=.before 's/^archive-push-queue-max=.*/archive-push-queue-max=64MB/' {config}"
+    )
+    yield
+    lab.on(host).check_output(f"mv {config}.before {config}")
+
+
+@pytest.mark.usefixtures("whole_cluster", "repository_off", "little_room_for_what_waits")
+def test_log_that_is_given_up_is_said(tell: Callable[[str], None]) -> None:
+    """Beyond the limit the primary's disk goes first, and votes; the next backup begins anew."""
+    with load.votes() as votes:
+        for _ in range(8):
+            lab.sql(lab.primary(), "select pg_logical_emit_message(true, 'test', 'x'); select pg_switch_wal()")
+        waiting = "select count(*) from pg_ls_archive_statusdir() where name like '%.ready'"
+        seconds = lab.wait_until("the log to be given up", lambda: lab.sql(lab.primary(), waiting) == "0", 60)
+        tell(f"given up after {seconds:.0f} s")
+        assert "WRITE-AHEAD LOG WAS GIVEN UP" in lab.playbook("playbooks/status.yml").stdout
+    assert votes.failed() == []
+    lab.run(KEEPER, "nft", "delete", "table", "inet", "off")
+    assert lab.playbook("playbooks/backup.yml", "-e", "backup_type=full").returncode == 0
+    last = segment()
+    lab.wait_until("what comes after it in the archive", lambda: is_archived(last), 2 * ARCHIVED_SECONDS)

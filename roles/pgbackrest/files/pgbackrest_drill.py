@@ -214,7 +214,8 @@ class Drill:
                 check=False,
             )
         finally:
-            shutil.rmtree(data, ignore_errors=True)
+            if data.exists():
+                shutil.rmtree(data)
         if done.returncode != 0:
             raise DrillError(f"it cannot be restored: {done.stderr.strip()}")
         return json.loads(done.stdout), time.monotonic() - begun
