@@ -18,7 +18,7 @@ EVERYBODY = [*lab.hosts(), "outside"]
 FLOWS = {
     "app": {80: EVERYBODY, 443: EVERYBODY},
     "etcd": {2379: ETCD + DATABASES + WITNESSES, 2380: ETCD},
-    "postgres": {5432: APP + DATABASES, 8008: APP + DATABASES + WITNESSES, 8432: BACKUP},
+    "postgres": {5432: APP + DATABASES + BACKUP, 8008: APP + DATABASES + WITNESSES, 8432: BACKUP},
     "backup": {8432: DATABASES},
     "elasticsearch": {9200: APP + DATABASES + SEARCH, 9300: SEARCH},
 }
@@ -149,6 +149,7 @@ def test_postgresql_accepts_the_application(target: str) -> None:
         ({"user": "postgres"}, "no pg_hba.conf entry"),
         ({"user": "rewind", "dbname": "postgres"}, "no pg_hba.conf entry"),
         ({"user": "nobody"}, "no pg_hba.conf entry"),
+        ({"user": "drill"}, "no pg_hba.conf entry"),
         ({"dbname": "postgres"}, "no pg_hba.conf entry"),
         ({"user": "repuser", "replication": "true"}, "no pg_hba.conf entry for replication connection"),
         ({"password": "wrong"}, "password authentication failed"),

@@ -73,6 +73,19 @@ def test_good_backups_come_out_green(tell: Callable[[str], None], chromium: Brow
     pages.assert_file_is_whole(chromium, report)
 
 
+def test_the_drill_may_read_and_no_more() -> None:
+    """Its account on the primary is no way to change a vote."""
+    password = (lab.DIRECTORY / "secrets" / "pgbackrest_drill_password").read_text(encoding="utf-8").strip()
+    where = f"host={lab.address(lab.primary())} user=drill dbname=polls sslmode=verify-full"
+    login = ["env", f"PGPASSWORD={password}", "psql", "--tuples-only", "--no-align"]
+    login.append(f"--dbname={where} sslrootcert=/etc/ssl/site/ca.crt")
+    assert lab.run(KEEPER, *login, "--command=select count(*) > 0 from polls_vote").stdout.strip() == "t"
+    for statement in ("delete from polls_vote", "create table public.mine ()", "select pg_read_file('/etc/passwd')"):
+        refused = lab.run(KEEPER, *login, f"--command={statement}")
+        assert refused.returncode != 0
+        assert "permission denied" in refused.stderr
+
+
 def test_the_inventory_has_it_done_by_the_clock(tell: Callable[[str], None]) -> None:
     """While its calendar says so, and status.yml tells how it came out."""
     site = ("site.yml", "-l", KEEPER, "--tags", "pgbackrest")
