@@ -249,4 +249,5 @@ def test_log_that_is_given_up_is_said(tell: Callable[[str], None]) -> None:
     lab.run(KEEPER, "nft", "delete", "table", "inet", "off")
     assert lab.playbook("playbooks/backup.yml", "-e", "backup_type=full").returncode == 0
     last = segment()
+    lab.sql(lab.primary(), "select pg_logical_emit_message(true, 'test', 'x'); select pg_switch_wal()")
     lab.wait_until("what comes after it in the archive", lambda: is_archived(last), 2 * ARCHIVED_SECONDS)

@@ -135,16 +135,18 @@ def page(found: Json) -> str:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{"Failed" if found["wrong"] else "Passed"}: restore drill of {html.escape(found["stanza"])}</title>
 <style>body {{ font-family: sans-serif; margin: 2em auto; max-width: 50em; padding: 0 1em }}
-td, th {{ border-bottom: 1px solid #ccc; padding: .3em .8em; text-align: left }}</style>
+table {{ border-collapse: collapse }}
+td, th {{ border-bottom: 1px solid #ccc; padding: .3em .6em .3em 0; text-align: left }}
+.wide {{ overflow-x: auto }}</style>
 </head>
 <body>
 <h1>Restore drill of {html.escape(found["stanza"])}</h1>
 <p>{html.escape(found["time"])}. Restored and recovered beside the running site, on the host that keeps the backups.</p>
 <p><strong>{html.escape(verdict(found))}</strong></p>
-<table>
+<div class="wide"><table>
 <tr><th></th><th>Checked</th><th>Restored</th><th>Wanted</th></tr>
 {rows}
-</table>
+</table></div>
 </body>
 </html>
 """
