@@ -117,8 +117,12 @@ def judge(experiment: Experiment, evidence: Evidence) -> Verdict:
         raise InputError("no database's contents were given")
     if not votes.begin <= inject <= votes.end:
         raise InputError("votes: no vote was sent around the time of the fault")
-    ledger = check(votes, evidence.before, evidence.after, _given_up(experiment, votes, inject))
-    found = measure(experiment, evidence, ledger, inject)
+    gaps = figures.gaps(votes.requests, votes.begin, votes.end)
+    # A restore may lose what was confirmed from its recovery point to the outage, which it ends.
+    point = experiment.budget.recovery_point_seconds
+    given_up = None if point is None else Span(inject - point, figures.longest(gaps).begin)
+    ledger = check(votes, evidence.before, evidence.after, given_up)
+    found = measure(evidence, ledger, inject, gaps, restored=given_up is not None)
     rules = [
         *_vote_rules(experiment, evidence, found),
         *_ledger_rules(ledger),
@@ -127,26 +131,19 @@ def judge(experiment: Experiment, evidence: Evidence) -> Verdict:
     return Verdict(rules, found, list(_notes(evidence, found, ledger)))
 
 
-def _given_up(experiment: Experiment, votes: RequestLog, inject: float) -> Span | None:
-    """Return the time that may be lost: from the recovery point to the outage, which the restore ends."""
-    if (allowed := experiment.budget.recovery_point_seconds) is None:
-        return None
-    outage = figures.longest(figures.gaps(votes.requests, votes.begin, votes.end))
-    return Span(inject - allowed, outage.begin)
-
-
-def measure(experiment: Experiment, evidence: Evidence, ledger: Check, inject: float) -> dict[str, Any]:
+def measure(
+    evidence: Evidence, ledger: Check, inject: float, gaps: Sequence[figures.Gap], *, restored: bool
+) -> dict[str, Any]:
     """Return every figure by name; times relative to the first fault, in seconds."""
     votes, reads, samples = evidence.votes.requests, evidence.reads.requests, evidence.samples
-    found_gaps = figures.gaps(votes, evidence.votes.begin, evidence.votes.end)
-    gap = figures.longest(found_gaps)
+    gap = figures.longest(gaps)
     heal = max((event.time for event in evidence.events if event.kind == "heal"), default=None)
     proofs = Counter(finding.kind for finding in figures.findings(samples))
     parts = figures.split(gap, samples)
-    pauses = [one for one in found_gaps if one.seconds > PAUSE_SECONDS]
+    pauses = [one for one in gaps if one.seconds > PAUSE_SECONDS]
     whole_since = inject if heal is None else heal
     # A restore takes whole databases away, and is at its end with votes.
-    look_from = whole_since if experiment.budget.recovery_point_seconds is None else gap.end
+    look_from = gap.end if restored else whole_since
     whole = figures.whole_after(samples, look_from)
     return {
         "outage": {
@@ -191,7 +188,7 @@ def _lost_votes(votes: Sequence[Request], ledger: Check, inject: float) -> list[
 
 
 def _ledger_figures(ledger: Check) -> dict[str, Any]:
-    names = ("lost", "given_up", "lost_earlier", "unexpected", "altered", "foreign")
+    names = ("lost", "lost_earlier", "unexpected", "altered", "foreign")
     totals: dict[str, Any] = {name: len(ledger.union(name)) for name in names}
     totals |= {"doubled": ledger.doubled, "landed": ledger.landed, "differing": len(ledger.differing)}
     totals |= {"tally_difference": ledger.tally_difference, "tables": list(ledger.tables)}

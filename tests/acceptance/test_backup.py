@@ -56,6 +56,11 @@ def segment() -> str:
     return lab.sql(lab.primary(), "select pg_walfile_name(pg_current_wal_lsn())")
 
 
+def end_segment(primary: str) -> None:
+    """Have the primary begin another segment, also where nobody votes."""
+    lab.sql(primary, "select pg_logical_emit_message(true, 'test', 'x'); select pg_switch_wal()")
+
+
 def number(name: str) -> int:
     """Return where a segment stands in the log; 256 segments make up 4 GB."""
     return int(name[8:16], 16) * 256 + int(name[16:], 16)
@@ -211,7 +216,7 @@ def test_a_standby_that_was_away_for_long_comes_back_from_the_archive() -> None:
         kept = int(lab.sql(primary, "select setting::int / 16 from pg_settings where name = 'wal_keep_size'"))
         lab.sql(primary, f"select pg_drop_replication_slot('{standby.replace('-', '_')}')")
         for _ in range(kept + 4):
-            lab.sql(primary, "select pg_logical_emit_message(true, 'test', 'x'); select pg_switch_wal()")
+            end_segment(primary)
         lab.sql(primary, "checkpoint")
         last = segment()
         lab.wait_until("the archive to have all", lambda: is_archived(last) or segment() == last, ARCHIVED_SECONDS)
@@ -240,7 +245,7 @@ def test_log_that_is_given_up_is_said(tell: Callable[[str], None]) -> None:
     """Beyond the limit the primary's disk goes first, and votes; the next backup begins anew."""
     with load.votes() as votes:
         for _ in range(8):
-            lab.sql(lab.primary(), "select pg_logical_emit_message(true, 'test', 'x'); select pg_switch_wal()")
+            end_segment(lab.primary())
         waiting = "select count(*) from pg_ls_archive_statusdir() where name like '%.ready'"
         seconds = lab.wait_until("the log to be given up", lambda: lab.sql(lab.primary(), waiting) == "0", 60)
         tell(f"given up after {seconds:.0f} s")
@@ -249,5 +254,5 @@ def test_log_that_is_given_up_is_said(tell: Callable[[str], None]) -> None:
     lab.run(KEEPER, "nft", "delete", "table", "inet", "off")
     assert lab.playbook("playbooks/backup.yml", "-e", "backup_type=full").returncode == 0
     last = segment()
-    lab.sql(lab.primary(), "select pg_logical_emit_message(true, 'test', 'x'); select pg_switch_wal()")
+    end_segment(lab.primary())
     lab.wait_until("what comes after it in the archive", lambda: is_archived(last), 2 * ARCHIVED_SECONDS)

@@ -142,7 +142,7 @@ td, th {{ border-bottom: 1px solid #ccc; padding: .3em .6em .3em 0; text-align: 
 <body>
 <h1>Restore drill of {html.escape(found["stanza"])}</h1>
 <p>{html.escape(found["time"])}. Restored and recovered beside the running site, on the host that keeps the backups.</p>
-<p><strong>{html.escape(verdict(found))}</strong></p>
+<p><strong>{html.escape(found["verdict"])}</strong></p>
 <div class="wide"><table>
 <tr><th></th><th>Checked</th><th>Restored</th><th>Wanted</th></tr>
 {rows}
