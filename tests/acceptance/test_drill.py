@@ -32,12 +32,12 @@ def copied() -> Iterator[tuple[str, str]]:
     assert lab.playbook("playbooks/backup.yml", "-e", "backup_type=full").returncode == 0
     with load.votes() as votes:
         lab.wait_until("votes", lambda: len(votes.sent) > 20, 10)
-        middle = segment()
+        middle = segment(lab.primary())
         lab.sql(lab.primary(), "select pg_switch_wal()")
         lab.wait_until("more votes", lambda: len(votes.sent) > 60, 10)
         moment = lab.sql(lab.primary(), "select now()")
         lab.wait_until("votes after that moment", lambda: len(votes.sent) > 80, 10)
-    last = segment()
+    last = segment(lab.primary())
     lab.sql(lab.primary(), "select pg_switch_wal()")
     lab.wait_until("the archive to have them", lambda: is_archived(last), ARCHIVED_SECONDS)
     yield moment, middle
