@@ -140,6 +140,17 @@ REFUSALS: dict[str, tuple[Change, tuple[str, ...]]] = {
         set_variables(pgbackrest_keep_full=0),
         ("pgbackrest: ", "pgbackrest_keep_full is 0", "at least 1 (full backups)"),
     ),
+    "copy of the backups to nowhere": (
+        set_variables(pgbackrest_copy_path="polls/backups"),
+        ("pgbackrest: ", "pgbackrest_copy_path is 'polls/backups'", "has nothing", "give both or neither"),
+    ),
+    "copy of the backups without TLS": (
+        set_variables(
+            pgbackrest_copy_path="polls/backups",
+            pgbackrest_copy_remote={"type": "s3", "endpoint": "http://192.0.2.20:9000", "access_key_id": "site"},
+        ),
+        ("pgbackrest: ", "pgbackrest_copy_remote has type, endpoint, access_key_id", "https"),
+    ),
     "no standby": (drop_member("postgres", "postgres-2"), ("patroni: ", "patroni_members lists 1", "at least two")),
     "member not in the inventory": (
         set_variables(patroni_members={"postgres-1": "192.0.2.12", "postgres-9": "192.0.2.19"}),

@@ -15,6 +15,7 @@ drill = load("roles/pgbackrest/files/pgbackrest_drill.py")
 
 NOTED: dict[str, Any] = {
     "moment": "2026-11-26 18:01:54.749607+00",
+    "bytes": 30_000_000,
     "ledger": {"votes": 1654, "checksum": "-77"},
     "at_stake": {"votes": 12, "seconds": 31.4},
 }
@@ -103,3 +104,14 @@ def test_nothing_archived_yet_is_no_error(site: Site, monkeypatch: pytest.Monkey
     monkeypatch.setitem(NOTED, "at_stake", {"votes": 0, "seconds": None})
     assert drill.main() == 0
     assert "0 votes in 0 s were not archived yet" in (site.folder / "verdict.json").read_text()
+
+
+def test_a_disk_without_room_is_not_filled(
+    site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The archive is on it, too."""
+    monkeypatch.setitem(NOTED, "bytes", 2**60)
+    monkeypatch.setattr(drill.Drill, "restore", lambda *_: pytest.fail("it was restored"))
+    assert drill.main() == 1
+    assert "are needed to restore there; nothing was done" in capsys.readouterr().out
+    assert "free, and 1152921506.8 GB are needed" in (site.folder / "report.html").read_text()

@@ -28,6 +28,9 @@ CONFIG = Path("/etc/pgbackrest/drill.json")
 RECOVER = "/usr/local/sbin/pgbackrest-recover"
 # A quiet site's log goes to the archive within its archive_timeout; what is asked for goes at once.
 ARCHIVED_SECONDS = 60.0
+# What is restored is on the disk of the repository, which has to go on taking log meanwhile; recovery writes log of its
+# own, up to max_wal_size, 1 GB where nobody has changed it.
+ROOM_BYTES = 2 * 2**30
 # A vote is written up to ten seconds before it is confirmed: by then it is there, or it is not.
 MOMENT = "clock_timestamp() - interval '15 s'"
 # How many votes there are, and the sum of their checksums: whether they are the same ones for the same choices.
@@ -40,6 +43,7 @@ NOTE = f"""
 select coalesce(nullif(:'time', '')::timestamptz, {MOMENT}) as moment \\gset
 select json_build_object(
     'moment', :'moment',
+    'bytes', (select sum(pg_database_size(oid)) from pg_database),
     'ledger', ({LEDGER} where coalesce(pg_xact_commit_timestamp(xmin), '-infinity') <= :'moment'),
     'at_stake', (select json_build_object(
         'votes', (select count(*) from polls_vote where pg_xact_commit_timestamp(xmin) > last_archived_time),
@@ -199,6 +203,13 @@ class Drill:
             time.sleep(0.5)
         return noted
 
+    def make_sure_of_room(self, data: int) -> None:
+        """Raise DrillError where the disk has no room for that many bytes of data beside the repository."""
+        free = shutil.disk_usage(self.folder).free
+        if free < data + ROOM_BYTES:
+            need, have = (f"{size / 1e9:.1f} GB" for size in (data + ROOM_BYTES, free))
+            raise DrillError(f"{self.folder} has {have} free, and {need} are needed to restore there; nothing was done")
+
     def restore(self, moment: str, repository: str) -> tuple[Json, float]:
         """Restore and recover to a moment; return what the database says of itself, and how long it took in seconds."""
         data = self.folder / "data"
@@ -228,6 +239,7 @@ class Drill:
         found |= {"checks": [], "wrong": []}
         try:
             noted = self.note(moment)
+            self.make_sure_of_room(noted["bytes"])
             restored, seconds = self.restore(noted["moment"], repository)
             checks = judge(noted, restored)
             found["checks"] = [vars(check) for check in checks]
