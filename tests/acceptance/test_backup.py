@@ -256,3 +256,5 @@ def test_log_that_is_given_up_is_said(tell: Callable[[str], None]) -> None:
     last = segment(lab.primary())
     end_segment(lab.primary())
     lab.wait_until("what comes after it in the archive", lambda: is_archived(last), 2 * ARCHIVED_SECONDS)
+    # Lines of somebody else would be events without a time.
+    assert lab.run(lab.primary(), "sh", "-c", "grep -E '^(ERROR|WARN|HINT)' /var/log/postgresql/*.log").stdout == ""
