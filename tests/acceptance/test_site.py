@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import shutil
+from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.acceptance import lab
 
@@ -56,3 +59,18 @@ def test_smoke_playbook_finds_its_votes() -> None:
     smoke = lab.playbook("playbooks/smoke.yml")
     assert smoke.returncode == 0, smoke.stdout
     assert {counters["changed"] for counters in recap(smoke.stdout).values()} == {0}
+
+
+def test_site_without_backups(tmp_path: Path) -> None:
+    """With nobody in group backup nothing is asked of a host that is not there."""
+    folder = tmp_path / "lab"
+    shutil.copytree(lab.ROOT / "inventories" / "lab", folder)
+    tree = yaml.safe_load((folder / "hosts.yml").read_text(encoding="utf-8"))
+    tree["all"]["children"]["backup"]["hosts"] = {}
+    tree["all"]["vars"]["lab_dir"] = str(lab.DIRECTORY)
+    (folder / "hosts.yml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+    # No role has this tag: what is left are the checks before and the summary after.
+    for arguments in (["playbooks/status.yml"], ["site.yml", "--tags", "none"]):
+        run = lab.playbook("-i", str(folder), *arguments)
+        assert run.returncode == 0, run.stdout
+        assert "none: the inventory has no host in group backup" in run.stdout
