@@ -32,3 +32,9 @@ def test_lists_and_holders(tmp_path: Path) -> None:
     assert said[1].startswith("held by ")
     assert said[1].endswith(f"(process {os.getpid()})")
     assert state() == ["lists"]
+    policy = tmp_path / "usr/sbin/policy-rc.d"
+    policy.parent.mkdir(parents=True)
+    policy.write_text("#!/bin/sh\nexit 101\n")
+    assert state() == ["lists", "foreign policy"]
+    policy.write_text((PROGRAM.parents[1] / "templates/policy-rc.d.j2").read_text())
+    assert state() == ["lists"]

@@ -1,4 +1,8 @@
-"""Print "lists" where APT has lists of packages, and a line for each process that holds a lock of APT's or dpkg's."""
+"""Print what the role has to know of APT, a line each.
+
+"lists" where it has lists of packages, "foreign policy" where somebody else says which services packages' scripts may
+start and stop, and each process that holds a lock of APT's or dpkg's.
+"""
 
 import sys
 from pathlib import Path
@@ -6,6 +10,11 @@ from pathlib import Path
 root = Path(sys.argv[1] if len(sys.argv) > 1 else "/")
 if any(root.glob("var/lib/apt/lists/*_Packages*")):
     print("lists")
+
+policy = root / "usr/sbin/policy-rc.d"
+# Words of policy-rc.d.j2.
+if policy.exists() and "Packages' scripts ask here" not in policy.read_text(encoding="utf-8", errors="replace"):
+    print("foreign policy")
 
 locks = [root / "var/lib" / name for name in ("dpkg/lock-frontend", "dpkg/lock", "apt/lists/lock")]
 inodes = {str(lock.stat().st_ino) for lock in locks if lock.exists()}
