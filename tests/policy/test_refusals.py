@@ -149,7 +149,7 @@ REFUSALS: dict[str, tuple[Change, tuple[str, ...]]] = {
             pgbackrest_copy_path="polls/backups",
             pgbackrest_copy_remote={"type": "s3", "endpoint": "http://192.0.2.20:9000", "access_key_id": "site"},
         ),
-        ("pgbackrest: ", "pgbackrest_copy_remote has type, endpoint, access_key_id", "https"),
+        ("pgbackrest: ", "pgbackrest_copy_remote has access_key_id, endpoint, type", "https"),
     ),
     "no standby": (drop_member("postgres", "postgres-2"), ("patroni: ", "patroni_members lists 1", "at least two")),
     "member not in the inventory": (
