@@ -229,6 +229,22 @@ def test_a_standby_that_was_away_for_long_comes_back_from_the_archive() -> None:
     assert "from archive" in said
 
 
+@pytest.mark.usefixtures("whole_cluster")
+def test_a_history_that_is_marked_once_more_does_not_stop_the_archive(tell: Callable[[str], None]) -> None:
+    """pg_rewind copies the mark to another host; what is in the repository cannot be written again."""
+    assert lab.playbook("playbooks/switchover.yml").returncode == 0
+    primary = lab.primary()
+    history = f"{segment(primary)[:8]}.history"
+    mark = f"{lab.sql(primary, 'show data_directory')}/pg_wal/archive_status/{history}"
+    lab.wait_until("the history in the archive", lambda: lab.on(primary).file(f"{mark}.done").exists, ARCHIVED_SECONDS)
+    lab.run(KEEPER, "systemctl", "start", "pgbackrest-seal")
+    lab.on(primary).check_output(f"mv {mark}.done {mark}.ready")
+    last = segment(primary)
+    end_segment(primary)
+    seconds = lab.wait_until("what comes after it", lambda: is_archived(last), 2 * ARCHIVED_SECONDS)
+    tell(f"after {seconds:.0f} s")
+
+
 @pytest.fixture
 def little_room_for_what_waits() -> Iterator[None]:
     """Let no more than four segments wait on the primary."""
