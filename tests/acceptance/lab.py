@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import ssl
 import subprocess
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import testinfra
+import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = os.environ.get("LAB", "lab")
@@ -39,6 +41,17 @@ def group(name: str) -> list[str]:
     """Return the hosts of a group."""
     members: list[str] = inventory()[name]["hosts"]
     return members
+
+
+def changed_inventory(folder: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    """Copy the lab's inventory into a folder, with its groups changed, and return what stands for it there."""
+    copy = folder / "lab"
+    shutil.copytree(ROOT / "inventories" / "lab", copy)
+    tree = yaml.safe_load((copy / "hosts.yml").read_text(encoding="utf-8"))
+    change(tree["all"]["children"])
+    tree["all"]["vars"]["lab_dir"] = str(DIRECTORY)
+    (copy / "hosts.yml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+    return copy
 
 
 def hosts() -> list[str]:

@@ -61,6 +61,11 @@ def end_segment(primary: str) -> None:
     lab.sql(primary, "select pg_logical_emit_message(true, 'test', 'x'); select pg_switch_wal()")
 
 
+def waiting(primary: str) -> int:
+    """Return how many files PostgreSQL has yet to see archived."""
+    return int(lab.sql(primary, "select count(*) from pg_ls_archive_statusdir() where name like '%.ready'"))
+
+
 def number(name: str) -> int:
     """Return where a segment stands in the log; 256 segments make up 4 GB."""
     return int(name[8:16], 16) * 256 + int(name[16:], 16)
@@ -243,8 +248,7 @@ def test_a_history_that_is_marked_once_more_does_not_stop_the_archive(tell: Call
         f"find /var/spool/pgbackrest -name {history}.ok -delete && mv {mark}.done {mark}.ready"
     )
     end_segment(primary)
-    waits = "select count(*) from pg_ls_archive_statusdir() where name like '%.ready'"
-    seconds = lab.wait_until("nothing that waits", lambda: lab.sql(primary, waits) == "0", 2 * ARCHIVED_SECONDS)
+    seconds = lab.wait_until("nothing that waits", lambda: waiting(primary) == 0, 2 * ARCHIVED_SECONDS)
     tell(f"after {seconds:.0f} s")
 
 
@@ -265,8 +269,7 @@ def test_log_that_is_given_up_is_said(tell: Callable[[str], None]) -> None:
     with load.votes() as votes:
         for _ in range(8):
             end_segment(lab.primary())
-        waiting = "select count(*) from pg_ls_archive_statusdir() where name like '%.ready'"
-        seconds = lab.wait_until("the log to be given up", lambda: lab.sql(lab.primary(), waiting) == "0", 60)
+        seconds = lab.wait_until("the log to be given up", lambda: waiting(lab.primary()) == 0, 60)
         tell(f"given up after {seconds:.0f} s")
         assert "WRITE-AHEAD LOG WAS GIVEN UP" in lab.playbook("playbooks/status.yml").stdout
     assert votes.failed() == []

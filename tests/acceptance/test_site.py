@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 
 import pytest
-import yaml
 
 from tests.acceptance import lab
 
@@ -63,12 +61,7 @@ def test_smoke_playbook_finds_its_votes() -> None:
 
 def test_site_without_backups(tmp_path: Path) -> None:
     """With nobody in group backup nothing is asked of a host that is not there."""
-    folder = tmp_path / "lab"
-    shutil.copytree(lab.ROOT / "inventories" / "lab", folder)
-    tree = yaml.safe_load((folder / "hosts.yml").read_text(encoding="utf-8"))
-    tree["all"]["children"]["backup"]["hosts"] = {}
-    tree["all"]["vars"]["lab_dir"] = str(lab.DIRECTORY)
-    (folder / "hosts.yml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+    folder = lab.changed_inventory(tmp_path, lambda groups: groups["backup"].update(hosts={}))
     # No role has this tag: what is left are the checks before and the summary after.
     for arguments in (["playbooks/status.yml"], ["site.yml", "--tags", "none"]):
         run = lab.playbook("-i", str(folder), *arguments)

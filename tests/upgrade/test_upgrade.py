@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -79,18 +79,15 @@ def _same(one: str, other: str) -> bool:
 @pytest.fixture
 def changed_inventory(tmp_path: Path) -> Path:
     """Return an inventory as the runbook ends with: the new hosts in the place of the old ones, which stay voters."""
-    folder = tmp_path / "lab"
-    shutil.copytree(lab.ROOT / "inventories" / "lab", folder)
-    tree = yaml.safe_load((folder / "hosts.yml").read_text(encoding="utf-8"))
     coming = yaml.safe_load((lab.ROOT / "inventories" / "lab-next" / "hosts.yml").read_text(encoding="utf-8"))
-    groups = tree["all"]["children"]
-    groups["etcd"]["hosts"] |= {name: groups["postgres"]["hosts"][name] for name in OLD}
-    groups["postgres"] = coming["all"]["children"]["postgres_next"]
-    # It has the release of the old ones, whose pgBackRest the new ones do not understand.
-    groups["backup"]["hosts"] = {}
-    tree["all"]["vars"]["lab_dir"] = str(lab.DIRECTORY)
-    (folder / "hosts.yml").write_text(yaml.safe_dump(tree), encoding="utf-8")
-    return folder
+
+    def change(groups: dict[str, Any]) -> None:
+        groups["etcd"]["hosts"] |= {name: groups["postgres"]["hosts"][name] for name in OLD}
+        groups["postgres"] = coming["all"]["children"]["postgres_next"]
+        # It has the release of the old ones, whose pgBackRest the new ones do not understand.
+        groups["backup"]["hosts"] = {}
+
+    return lab.changed_inventory(tmp_path, change)
 
 
 def test_the_new_pair_is_the_sites(changed_inventory: Path) -> None:
