@@ -85,3 +85,6 @@ def test_a_setting_that_needs_a_restart_waits_for_its_playbook(tell: Callable[[s
     tell(f"{votes.longest_silence():.1f} s without a confirmed vote")
     assert votes.confirmed() <= lab.ledger(lab.primary())
     assert "changed=0" in lab.playbook("playbooks/restart-databases.yml").stdout
+    # Recovery with a configuration from before that goes over both changes.
+    drill = lab.playbook("playbooks/restore-drill.yml")
+    assert drill.returncode == 0, drill.stdout
