@@ -61,7 +61,7 @@ options:
     default: []
     description:
       - TCP ports that the units listen on. Before one is started, restarted or reloaded, the task stops where another
-        process has such a port, and says which.
+        process than theirs has such a port, and says which.
   payload: {type: str, description: What the action plugin hands to the host; not for tasks.}
 author: ansible-sre-stack authors
 """
@@ -390,8 +390,13 @@ class Unit:
         )
         return changed if reloaded else self.started
 
-    def run(self, entries: list[Entry], changed: set[str], ports: Sequence[int] = ()) -> list[str]:
-        """Enable the unit and have it run on its files; return what was done, or would be in check mode."""
+    def run(
+        self, entries: list[Entry], changed: set[str], ports: Sequence[int] = (), others: Sequence[str] = ()
+    ) -> list[str]:
+        """Enable the unit and have it run on its files; return what was done, or would be in check mode.
+
+        Others are units that may have the ports as well.
+        """
         actions = []
         if self.state["UnitFileState"] in {"disabled", ""}:
             actions.append("enable")
@@ -402,7 +407,7 @@ class Unit:
         elif self.outdated(entries, changed, "reload", self.loaded):
             actions.append("reload")
         for port, pid, name, cgroups in listeners(ports) if actions else ():
-            if self.name not in cgroups:
+            if not {self.name, *others}.intersection(cgroups):
                 raise DeployError(
                     f"{self.name} listens on port {port}, which {name} of {cgroups[-1]} (process {pid}) has;"
                     " stop that, or give one of the two another port"
@@ -472,7 +477,9 @@ def main() -> None:
         files.run()
         actions += files.actions
         for name in module.params["units"]:
-            actions += Unit(module, name).run(files.entries, files.changed, module.params["ports"])
+            actions += Unit(module, name).run(
+                files.entries, files.changed, module.params["ports"], module.params["units"]
+            )
     except DeployError as error:
         module.fail_json(msg=str(error), actions=actions, changed=bool(actions))
     module.exit_json(changed=bool(actions), actions=actions, diff=files.diff)

@@ -264,7 +264,7 @@ def test_a_unit_that_does_not_start_is_explained(module: Module, monkeypatch: py
 
 
 def test_a_taken_port_is_named_with_who_has_it(module: Module, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before the unit is touched, unless it has the port itself."""
+    """Before the unit is touched, unless it or another unit of the task has the port."""
     module.shown = shown(NOW, ActiveState="inactive")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -275,6 +275,8 @@ def test_a_taken_port_is_named_with_who_has_it(module: Module, monkeypatch: pyte
         assert {command[1] for command in module.ran} == {"show"}
         monkeypatch.setattr(deploy, "process", lambda *_: "1:cpu:/\n0::/system.slice/a.service")
         assert unit.run([], set(), [port]) == ["start a.service"]
+        # Where one of the task's units has it already, the next one is not in its way.
+        assert deploy.Unit(module, "b.timer").run([], set(), [port], ["a.service", "b.timer"]) == ["start b.timer"]
 
 
 def test_files_travel_packed() -> None:
