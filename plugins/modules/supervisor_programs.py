@@ -9,7 +9,8 @@ DOCUMENTATION = r"""
 module: supervisor_programs
 short_description: Bring supervisord's programs in line with their definitions, one after the other
 description:
-  - Asks supervisord which definitions differ from what runs, and which of the programs do not run.
+  - Asks supervisord which definitions differ from what runs, and which of the programs do not run. One that has loaded
+    programs or libraries of the system that were replaced since is restarted as well.
   - Removes programs without a definition; adds, restarts or starts the others in the order given. Each must answer,
     also one that needed nothing, before the next is touched, so that one of them always serves.
   - Programs that are not listed are left alone, except those of the same prefix that have no definition any more.
@@ -47,10 +48,12 @@ actions:
 """
 
 import http.client
+import re
 import socket
 import time
 import xmlrpc.client
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 from urllib.request import ProxyHandler, Request, build_opener
@@ -59,6 +62,9 @@ from ansible.module_utils.basic import AnsibleModule
 
 POLL_SECONDS = 0.2
 STOPPED = {"STOPPED", "EXITED", "FATAL"}
+PROC = Path("/proc")
+# Executable, below /usr, and gone from disk.
+REPLACED = re.compile(r"^\S+ ..x. \S+ \S+ \d+ +/usr/.* \(deleted\)$", re.MULTILINE)
 
 
 class ProgramError(Exception):
@@ -86,16 +92,17 @@ def plan(
     prefix: str,
     difference: tuple[list[str], list[str], list[str]],
     states: dict[str, str],
+    outdated: Collection[str] = (),
 ) -> dict[str, str]:
     """Return the verb for each program that needs one.
 
     ``difference`` is supervisord's own: names whose definition is new, changed, gone.
-    ``states`` are those of the programs it runs now.
+    ``states`` are those of the programs it runs now, ``outdated`` those of them whose files were replaced.
     """
     added, changed, gone = difference
     actions = {name: "remove" for name in gone if name.startswith(prefix)}
     for name in wanted:
-        if name in changed:
+        if name in changed or name in outdated:
             actions[name] = "restart"
         elif name in added:
             actions[name] = "add"
@@ -104,6 +111,16 @@ def plan(
         elif states[name] in STOPPED:
             actions[name] = "start"
     return actions
+
+
+def is_outdated(pid: int, proc: Path = PROC) -> bool:
+    """Tell whether a process or a child of it runs code of the system that is not on disk any more (proc(5), maps)."""
+    try:
+        children = (proc / f"{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+        maps = [(proc / f"{one}/maps").read_text(encoding="utf-8", errors="replace") for one in (pid, *children)]
+    except FileNotFoundError:
+        return False  # one of them has just ended
+    return any(REPLACED.search(text) for text in maps)
 
 
 def act(server: xmlrpc.client.ServerProxy, verb: str, name: str) -> None:
@@ -139,9 +156,11 @@ def run(module: AnsibleModule) -> list[str]:
     parameters = module.params
     urls = {program["name"]: program["url"] for program in parameters["programs"]}
     server: Any = xmlrpc.client.ServerProxy("http://localhost", transport=SocketTransport(parameters["socket"]))
-    states = {item["name"]: item["statename"] for item in server.supervisor.getAllProcessInfo()}
+    processes = server.supervisor.getAllProcessInfo()
+    states = {item["name"]: item["statename"] for item in processes}
+    outdated = {item["name"] for item in processes if item["pid"] and is_outdated(item["pid"])}
     (difference,) = server.supervisor.reloadConfig()
-    actions = plan(urls, parameters["prefix"], difference, states)
+    actions = plan(urls, parameters["prefix"], difference, states, outdated)
     if actions and not module.check_mode:
         # A program that needed nothing is awaited too: it may be one that fails since an earlier run.
         for name in [*(actions.keys() - urls.keys()), *urls]:

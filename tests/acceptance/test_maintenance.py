@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.acceptance import lab, load
+from tests.acceptance.test_chaos import assert_green, experiment
 
 # Gives installed packages a version, as far as dpkg can tell, for which the archive has a newer one.
 AGE = r"""
@@ -62,6 +63,20 @@ def test_upgrades_do_not_restart_what_votes_wait_for(role: str, tell: Callable[[
     assert processes(host, units) == before
     assert votes.failed() == []
     tell(f"{votes.longest_silence():.1f} s without a confirmed vote")
+
+
+@pytest.mark.usefixtures("whole_cluster")
+def test_every_host_is_brought_up_to_date_under_votes(tell: Callable[[str], None]) -> None:
+    """One after the other. What ran on older files is restarted, but for supervisord, and nothing is left to do."""
+    units = {host: ["etcd", "patroni"] for host in lab.group("postgres")} | {lab.group("app")[0]: ["etcd", "nginx"]}
+    before = {host: processes(host, names) for host, names in units.items()}
+    assert_green(experiment("playbooks/chaos-rolling-update.yml"), "rolling-update", tell)
+    for host, names in units.items():
+        after = processes(host, names)
+        assert [name for name, old_one, new in zip(names, before[host], after, strict=True) if old_one == new] == []
+        assert old(host, ["curl", "etcd-server", f"postgresql-{lab.major(host)}", "nginx"]) == []
+        outdated = lab.on(host).check_output("needrestart -b -l -r l | grep SVC || true").split()
+        assert set(outdated) <= {"NEEDRESTART-SVC:", "supervisor.service", "supervisor"}
 
 
 @pytest.mark.usefixtures("whole_cluster")

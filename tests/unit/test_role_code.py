@@ -197,6 +197,43 @@ def test_programs_get_what_they_need(
     assert supervisor_programs.plan(wanted, "gunicorn-", difference, states) == expected
 
 
+def test_a_program_on_replaced_files_is_restarted() -> None:
+    """And no other one, whatever it may be."""
+    wanted, states = ["gunicorn-8000", "gunicorn-8001"], {"gunicorn-8000": "RUNNING", "gunicorn-8001": "RUNNING"}
+    found = supervisor_programs.plan(wanted, "gunicorn-", ([], [], []), states, {"gunicorn-8001", "other"})
+    assert found == {"gunicorn-8001": "restart"}
+
+
+@pytest.mark.parametrize(
+    ("line", "outdated"),
+    [
+        ("7f00-7f01 r-xp 00077000 00:63 5218764    /usr/lib/x86_64-linux-gnu/libssl.so.3 (deleted)", True),
+        ("7f00-7f01 r-xp 00077000 00:63 5218764    /usr/lib/x86_64-linux-gnu/libssl.so.3", False),
+        # Its data alone, memory that never was a file, and what others put there.
+        ("7f00-7f01 r--p 00000000 00:63 5218764    /usr/bin/python3.13 (deleted)", False),
+        ("7f00-7f01 rw-s 00000000 00:01 1024    /memfd:pool (deleted)", False),
+        ("7f00-7f01 r-xp 00000000 00:63 77    /tmp/generated.so (deleted)", False),
+    ],
+)
+@pytest.mark.parametrize("pid", [40, 41])
+def test_replaced_files_are_seen_in_a_process_and_its_children(
+    tmp_path: Path, pid: int, line: str, *, outdated: bool
+) -> None:
+    """As the kernel shows them; 41 is a child of 40."""
+    (tmp_path / "40/task/40").mkdir(parents=True)
+    (tmp_path / "41").mkdir()
+    (tmp_path / "40/task/40/children").write_text("41 ", encoding="ascii")
+    for one in (40, 41):
+        good = "55e0-55e1 r-xp 00000000 00:63 12    /usr/sbin/good\n"
+        (tmp_path / f"{one}/maps").write_text(good + (line + "\n" if one == pid else ""), encoding="ascii")
+    assert supervisor_programs.is_outdated(40, tmp_path) is outdated
+
+
+def test_a_process_that_has_just_ended_is_not_outdated(tmp_path: Path) -> None:
+    """Supervisord names it, and it is gone."""
+    assert not supervisor_programs.is_outdated(40, tmp_path)
+
+
 def test_program_without_definition_is_an_error() -> None:
     """A program that supervisord has not heard of cannot be started."""
     with pytest.raises(supervisor_programs.ProgramError, match="no definition of gunicorn-8000"):
