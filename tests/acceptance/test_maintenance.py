@@ -71,10 +71,11 @@ def test_every_host_is_brought_up_to_date_under_votes(tell: Callable[[str], None
     units = {host: ["etcd", "patroni"] for host in lab.group("postgres")} | {lab.group("app")[0]: ["etcd", "nginx"]}
     before = {host: processes(host, names) for host, names in units.items()}
     assert_green(experiment("playbooks/chaos-rolling-update.yml"), "rolling-update", tell)
+    packages = ["curl", "etcd-server", "haproxy", "nginx", "pgbackrest", f"postgresql-{lab.major(lab.primary())}"]
     for host, names in units.items():
         after = processes(host, names)
         assert [name for name, old_one, new in zip(names, before[host], after, strict=True) if old_one == new] == []
-        assert old(host, ["curl", "etcd-server", f"postgresql-{lab.major(host)}", "nginx"]) == []
+        assert old(host, packages) == []
         outdated = lab.on(host).check_output("needrestart -b -l -r l | grep SVC || true").split()
         assert set(outdated) <= {"NEEDRESTART-SVC:", "supervisor.service", "supervisor"}
 
