@@ -226,6 +226,11 @@ CASES: dict[str, Case] = {
         None,
         ("switchover: ", "switchover_candidate postgres-9", "postgres-1, postgres-2"),
     ),
+    "update that may reboot perhaps": (
+        ["update.yml", "-e", "update_reboot=perhaps"],
+        None,
+        ("update: ", "update_reboot is perhaps", "true or false"),
+    ),
     # What group_vars set is changed on the command line.
     "unknown version of Elasticsearch": (
         ["preflight.yml", "-e", "elasticsearch_version=7.17.29"],
