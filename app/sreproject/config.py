@@ -55,6 +55,7 @@ class Config:
     csrf_trusted_origins: list[str]
     static_root: str
     databases: dict[str, Any]
+    secret_key_former: str = ""
     vote_deadline_seconds: float = 10
 
     @classmethod

@@ -7,6 +7,7 @@ from sreproject import config as _config
 _conf = _config.load()
 
 SECRET_KEY = _conf.secret_key
+SECRET_KEY_FALLBACKS = [_conf.secret_key_former] if _conf.secret_key_former else []
 DEBUG = False
 # The health checks ask on the loopback, by address.
 ALLOWED_HOSTS = [*_conf.allowed_hosts, "127.0.0.1"]

@@ -11,7 +11,7 @@ short_description: Wait for Elasticsearch and keep its passwords, roles, users a
 description:
   - Speaks Elasticsearch's REST API over TLS with a client certificate, as the user C(elastic).
   - Reads first, compares, and writes only what differs. Passwords are compared by signing in with them.
-  - Until C(elastic) has its password it is signed in with the bootstrap password of the keystore.
+  - Until C(elastic) has its password it is signed in with one that it had before, such as that of the keystore.
 options:
   url: {type: str, required: true, description: "URL of a node, for instance https://192.0.2.1:9200."}
   ca_file: {type: path, required: true, description: Authority that signed the node's certificate.}
@@ -19,7 +19,11 @@ options:
   key_file: {type: path, required: true, description: Private key of the client certificate.}
   password: {type: str, required: true, description: Password of C(elastic).}
   password_option: {type: str, default: password, description: Name of the variable to blame for a wrong password.}
-  bootstrap_password: {type: str, required: true, description: Password of C(elastic) in the keystore.}
+  former_passwords:
+    type: list
+    elements: str
+    required: true
+    description: Passwords that C(elastic) may still have, such as the bootstrap password of the keystore.
   wait_seconds: {type: int, default: 120, description: How long to wait until the cluster is at least yellow.}
   roles:
     type: dict
@@ -49,7 +53,7 @@ EXAMPLES = r"""
     cert_file: /etc/elasticsearch/certs/host.crt
     key_file: /etc/elasticsearch/certs/host.key
     password: "{{ elasticsearch_password }}"
-    bootstrap_password: "{{ elasticsearch_bootstrap_password }}"
+    former_passwords: ["{{ elasticsearch_bootstrap_password }}"]
     roles:
       reader:
         indices: [{names: ["filebeat-*"], privileges: [read]}]
@@ -206,10 +210,10 @@ class State:
         return True
 
     def elastic(self, password: str) -> None:
-        """Make ``elastic`` have its real password where it still has that of the keystore."""
+        """Make ``elastic`` have its password where it still has one from before."""
         if self.client.password != password:
             self.act("set the password of elastic", "POST", "/_security/user/elastic/_password", {"password": password})
-            self.differs("password of elastic", "that of the keystore", "set")
+            self.differs("password of elastic", "a former one", "set")
             if not self.check_mode:
                 self.client.password = password
 
@@ -257,7 +261,7 @@ def run(params: Json, client: Client, state: State) -> Json:
         ApiError: a call was refused or not answered.
     """
     begin = time.monotonic()
-    status = wait(client, [params["password"], params["bootstrap_password"]], params["wait_seconds"])
+    status = wait(client, [params["password"], *params["former_passwords"]], params["wait_seconds"])
     waited = round(time.monotonic() - begin, 1)
     state.elastic(params["password"])
     state.roles(params["roles"])
@@ -284,7 +288,7 @@ def main() -> None:
             **TLS_OPTIONS,
             "password": {"type": "str", "required": True, "no_log": True},
             "password_option": {"type": "str", "default": "password", "no_log": False},
-            "bootstrap_password": {"type": "str", "required": True, "no_log": True},
+            "former_passwords": {"type": "list", "elements": "str", "required": True, "no_log": True},
             "wait_seconds": {"type": "int", "default": 120},
             "roles": {"type": "dict", "default": {}},
             "users": {

@@ -18,6 +18,7 @@ options:
   cert_file: {type: path, required: true, description: Client certificate.}
   key_file: {type: path, required: true, description: Private key of the client certificate.}
   root_password: {type: str, required: true, description: Password of C(root).}
+  root_password_former: {type: str, default: "", description: "Password that C(root) had before, and gets replaced."}
   users:
     type: list
     elements: dict
@@ -122,19 +123,31 @@ class Auth:
         if not self.check_mode:
             self.gateway.call(path, **body)
 
-    def ensure(self, root_password: str, users: list[dict[str, Any]], *, exclusive: bool) -> list[str]:
-        """Make ``root`` and ``users`` be as wanted, switch authentication on, and return the others there are."""
-        try:
-            self.gateway.token = self.gateway.log_in("root", root_password)
-            enabled = True
-        except ApiError as error:
-            if NOT_ENABLED not in str(error):
-                raise
-            enabled = False
+    def sign_in(self, passwords: list[str]) -> bool:
+        """Sign ``root`` in with the first password that fits; return whether authentication is on at all."""
+        for password in passwords:
+            try:
+                self.gateway.token = self.gateway.log_in("root", password)
+            except ApiError as error:
+                if NOT_ENABLED in str(error):
+                    return False
+                if WRONG_PASSWORD not in str(error) or password == passwords[-1]:
+                    raise
+            else:
+                break
+        return True
 
+    def ensure(
+        self, root_password: str, users: list[dict[str, Any]], *, exclusive: bool, former: str = ""
+    ) -> list[str]:
+        """Make ``root`` and ``users`` be as wanted, switch authentication on, and return the others there are."""
+        enabled = self.sign_in([root_password, former] if former else [root_password])
         known_users = self.gateway.call("auth/user/list").get("users", [])
         known_roles = self.gateway.call("auth/role/list").get("roles", [])
         self.user("root", root_password, "root", known_users, enabled=enabled)
+        # Whose password changes is signed out.
+        if enabled and self.actions and not self.check_mode:
+            self.sign_in([root_password])
         for user in users:
             self.role(user["name"], permissions(user), known_roles)
             self.user(user["name"], user["password"], user["name"], known_users, enabled=enabled)
@@ -206,6 +219,7 @@ def main() -> None:
             "endpoint": {"type": "str", "required": True},
             **TLS_OPTIONS,
             "root_password": {"type": "str", "required": True, "no_log": True},
+            "root_password_former": {"type": "str", "default": "", "no_log": True},
             "users": {
                 "type": "list",
                 "elements": "dict",
@@ -229,7 +243,12 @@ def main() -> None:
         gateway = Gateway(Api(params["endpoint"], params, timeout=TIMEOUT_SECONDS))
         auth = Auth(gateway, check_mode=module.check_mode)
         actions = auth.actions
-        others = auth.ensure(params["root_password"], params["users"], exclusive=params["exclusive"])
+        others = auth.ensure(
+            params["root_password"],
+            params["users"],
+            exclusive=params["exclusive"],
+            former=params["root_password_former"],
+        )
     except ApiError as error:
         module.fail_json(msg=f"etcd_auth: {error}", actions=actions)
     module.exit_json(changed=bool(actions), actions=actions, others=others)

@@ -64,18 +64,19 @@ def ask(
     body: object = None,
     *,
     user: str = "reader",
+    secret: str = "",
     source: str = MONITORING,
     wrong_password: bool = False,
     certificate: bool = True,
     tls: bool = True,
 ) -> Answer:
-    """Send one request from a host; an empty user is nobody."""
+    """Send one request from a host; an empty user is nobody, ``secret`` another one than the user's."""
     wish = {
         "method": method,
         "path": path,
         "body": body,
         "user": user,
-        "password": "wrong" if wrong_password else password(PASSWORDS[user]) if user else "",
+        "password": "wrong" if wrong_password else password(secret or PASSWORDS[user]) if user else "",
         "address": lab.address(MONITORING),
         "certificate": certificate,
         "tls": tls,

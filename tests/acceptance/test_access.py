@@ -121,13 +121,18 @@ def connect(source: str, **parameters: str | int) -> str:
     return result.stdout.strip()
 
 
+def polls_login() -> str:
+    """Return the name under which the application logs in."""
+    return lab.sql(DATABASES[0], "select rolname from pg_roles where rolname like 'polls-%'")
+
+
 def right(target: str) -> dict[str, str | int]:
     """Return what the application connects with."""
     return {
         "host": "postgres",
         "hostaddr": lab.address(target),
         "port": 5432,
-        "user": "polls",
+        "user": polls_login(),
         "dbname": "polls",
         "password": (lab.DIRECTORY / "secrets" / "polls_database_password").read_text().strip(),
         "sslmode": "verify-full",
@@ -170,8 +175,11 @@ def test_postgresql_refuses_the_application_from_another_host() -> None:
 
 
 def test_application_cannot_do_what_a_superuser_can() -> None:
-    """Its account owns its database and nothing else."""
+    """Its login and the account that it acts as own its database and nothing else."""
     statement = (
-        "select rolsuper or rolcreaterole or rolcreatedb or rolreplication from pg_roles where rolname = 'polls'"
+        "select rolname ~ '-', rolcanlogin, rolsuper or rolcreaterole or rolcreatedb or rolreplication from pg_roles"
+        " where rolname ~ '^polls' order by rolname"
     )
-    assert lab.sql(DATABASES[0], statement) == "f"
+    assert lab.sql(DATABASES[0], statement).split() == ["f|f|f", "t|t|f"]
+    members = "select string_agg(roleid::regrole::text, ',') from pg_auth_members where member = {}::regrole"
+    assert lab.sql(DATABASES[0], members.format(f"'\"{polls_login()}\"'")) == "polls"

@@ -16,7 +16,7 @@ from tests.unit import fake_server
 from tests.unit.elasticsearch_role import value
 from tests.unit.load import load
 
-REAL, BOOTSTRAP = "real.3141592653", "bootstrap.2718281828"
+REAL, FORMER, BOOTSTRAP = "real.3141592653", "former.1414213562", "bootstrap.2718281828"
 USERS = [
     {"name": "filebeat_writer", "password": "writer's password", "role": "filebeat_writer"},
     {"name": "disk_guard", "password": "guard's password", "role": "disk_guard"},
@@ -115,7 +115,7 @@ def converge(server: Elasticsearch, *, check_mode: bool = False) -> Any:
     """Do what the module does with the role's data, and return its result."""
     params = {
         "password": REAL,
-        "bootstrap_password": BOOTSTRAP,
+        "former_passwords": [FORMER, BOOTSTRAP],
         "wait_seconds": 5,
         "roles": data(server.major, "__elasticsearch_roles"),
         "users": USERS,
@@ -207,6 +207,15 @@ def test_what_somebody_changed_is_put_right(server: Elasticsearch, damage: Any, 
     converge(server)
     damage(server)
     assert converge(server)["actions"] == mended
+    assert converge(server)["actions"] == []
+
+
+def test_elastic_gets_another_password(server: Elasticsearch) -> None:
+    """Where it still has the former one."""
+    converge(server)
+    server.passwords["elastic"] = FORMER
+    assert converge(server)["actions"] == ["set the password of elastic"]
+    assert server.passwords["elastic"] == REAL
     assert converge(server)["actions"] == []
 
 

@@ -62,6 +62,8 @@ class Etcd:
                 self.grants[body["name"]] = []
             case "user/changepw":
                 self.passwords[body["name"]] = body["password"]
+                if self.token == f"token of {body['name']}":
+                    self.token = "no longer valid"
             case "user/grant":
                 self.grants[body["user"]].append(body["role"])
             case "role/add":
@@ -96,11 +98,12 @@ def ensure(
     users: list[dict[str, Any]] = USERS,
     check_mode: bool = False,
     exclusive: bool = False,
+    former: str = "",
 ) -> list[str]:
     """Run the module's core once and return what it did."""
     etcd.token = ""
     auth = etcd_auth.Auth(etcd, check_mode=check_mode)
-    auth.ensure(root, users, exclusive=exclusive)
+    auth.ensure(root, users, exclusive=exclusive, former=former)
     actions: list[str] = auth.actions
     return actions
 
@@ -167,6 +170,20 @@ def test_etcd_removes_other_users_when_it_is_told_to() -> None:
     assert ensure(etcd, users=new, exclusive=True) == []
     assert etcd.passwords.keys() == {"root", "patroni-2"}
     assert etcd.roles.keys() == {"patroni-2"}
+
+
+def test_etcd_gives_root_another_password() -> None:
+    """With the former one, after which the session has to begin anew; that there is one still does no harm then."""
+    etcd = Etcd()
+    ensure(etcd)
+    more = [*USERS, {"name": "witness", "password": "w" * 16, "prefix": "/witness/"}]
+    assert ensure(etcd, root="s" * 16, former="r" * 16, users=more, check_mode=True)[0] == "set the password of root"
+    assert etcd.passwords["root"] == "r" * 16
+    assert ensure(etcd, root="s" * 16, former="r" * 16, users=more)[:2] == ["set the password of root", "add role witness"]
+    assert etcd.passwords["root"] == "s" * 16
+    assert ensure(etcd, root="s" * 16, former="r" * 16, users=more) == []
+    with pytest.raises(https_api.ApiError, match="authentication failed"):
+        ensure(etcd, root="x" * 16, former="y" * 16)
 
 
 def test_etcd_wrong_root_password_is_an_error() -> None:
