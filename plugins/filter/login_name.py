@@ -14,8 +14,8 @@ DIGITS = 8
 def login_name(owner: str, password: str, pepper: str) -> str:
     """Return the name under which ``owner`` logs in with ``password``.
 
-    A new password makes another login, so that the former one is good until everybody has been told. The name is readable to those
-    who do not know the password; ``pepper``, another secret, keeps it from helping to guess it.
+    A new password makes another login, so that the former one is good until everybody has been told.
+    Others may read the name; ``pepper``, another secret, keeps it from helping to guess the password.
     """
     digest = hashlib.sha256(f"{pepper}{password}".encode()).hexdigest()
     return f"{owner}-{digest[:DIGITS]}"

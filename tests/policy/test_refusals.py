@@ -231,6 +231,26 @@ CASES: dict[str, Case] = {
         None,
         ("update: ", "update_reboot is perhaps", "true or false"),
     ),
+    "no secret to change": (
+        ["rotate-secrets.yml"],
+        None,
+        ("secrets: nothing cannot be changed", "give all, or some of", "polls_database_password"),
+    ),
+    "secret that cannot be changed": (
+        ["rotate-secrets.yml", "-e", "secrets=polls_admin_password,pgbackrest_cipher_passphrase"],
+        None,
+        ("secrets: pgbackrest_cipher_passphrase cannot be changed", "every backup there is"),
+    ),
+    "new secret without the former one": (
+        ["rotate-secrets.yml", "-e", "secrets=all"],
+        set_variables(etcd_root_password_former="a" * 50),
+        ("secrets: elasticsearch_password_former is missing", "the value that elasticsearch_password had before"),
+    ),
+    "new secret that is the former one": (
+        ["rotate-secrets.yml", "-e", "secrets=polls_secret_key"],
+        set_variables(polls_secret_key="k" * 60, polls_secret_key_former="k" * 60),
+        ("secrets: polls_secret_key_former is missing or no other value",),
+    ),
     # What group_vars set is changed on the command line.
     "unknown version of Elasticsearch": (
         ["preflight.yml", "-e", "elasticsearch_version=7.17.29"],

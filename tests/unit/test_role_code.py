@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,18 @@ ROLES = Path(__file__).resolve().parents[2] / "roles"
 https_api = load("plugins/module_utils/https_api.py")
 etcd_auth = load("plugins/modules/etcd_auth.py")
 supervisor_programs = load("plugins/modules/supervisor_programs.py")
+login_name = load("plugins/filter/login_name.py")
 pack = load("roles/polls/files/pack.py")
+
+
+@pytest.mark.parametrize("changed", [{"password": "q" * 16}, {"pepper": "t" * 16}])
+def test_a_login_has_another_name_with_another_password(changed: dict[str, str]) -> None:
+    """The same for the same, so that a second run changes nothing; short, and a name that PostgreSQL and etcd take."""
+    same = {"password": "p" * 16, "pepper": "s" * 16}
+    name = login_name.login_name("polls", **same)
+    assert re.fullmatch("polls-[0-9a-f]{8}", name)
+    assert login_name.login_name("polls", **same) == name
+    assert login_name.login_name("polls", **same | changed) != name
 
 
 class Etcd:
@@ -179,7 +191,10 @@ def test_etcd_gives_root_another_password() -> None:
     more = [*USERS, {"name": "witness", "password": "w" * 16, "prefix": "/witness/"}]
     assert ensure(etcd, root="s" * 16, former="r" * 16, users=more, check_mode=True)[0] == "set the password of root"
     assert etcd.passwords["root"] == "r" * 16
-    assert ensure(etcd, root="s" * 16, former="r" * 16, users=more)[:2] == ["set the password of root", "add role witness"]
+    assert ensure(etcd, root="s" * 16, former="r" * 16, users=more)[:2] == [
+        "set the password of root",
+        "add role witness",
+    ]
     assert etcd.passwords["root"] == "s" * 16
     assert ensure(etcd, root="s" * 16, former="r" * 16, users=more) == []
     with pytest.raises(https_api.ApiError, match="authentication failed"):
