@@ -7,6 +7,8 @@ VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # Ansible demands UTF-8.
 export LC_ALL := C.UTF-8
+# Where it is set, each of Ansible's processes compiles again what it imports, many times in a run.
+unexport PYTHONDONTWRITEBYTECODE
 STAMP := $(VENV)/.installed
 # Plain lines, not wrapped into a frame.
 export MOLECULE_COMMAND_BORDERS ?= false

@@ -39,3 +39,11 @@ def test_ansible_gets_a_locale_with_utf_8() -> None:
         command, cwd=ROOT, env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"}, capture_output=True, text=True, check=True
     )
     assert shown.stdout == "C.UTF-8\n"
+
+
+def test_ansible_may_keep_what_it_has_compiled() -> None:
+    """Also where the caller's environment says that Python shall not."""
+    command = ["make", "--silent", "--eval=show: ; @echo $${PYTHONDONTWRITEBYTECODE-unset}", "show"]
+    environment = {"PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"}
+    shown = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "unset"
