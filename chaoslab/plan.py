@@ -23,9 +23,11 @@ CALM_OUTAGE = 2.0
 # It is watched until so long before its faults heal by themselves, so that the healing that was told is the one seen.
 BEFORE_HEALING = 10
 LEAST_OBSERVED = 20
-# What a run may take beyond the waits that it plans, and what each step may take.
+# What a run may take beyond the waits that it plans, and what each step may take. An operator's playbook goes over all
+# hosts, perhaps several times.
 MARGIN = 180
 STEP = 100
+PLAYBOOK = 900
 # After the databases had to be whole again they are waited for so much longer, for the figure.
 WHOLE_MARGIN = 30
 
@@ -139,6 +141,8 @@ def plan(experiment: Experiment, site: Site, now: float | None = None) -> Json:
     whole = budget.rejoin_seconds + WHOLE_MARGIN
     probes = content["steady-state-hypothesis"]["probes"]
     pauses = sum(sum(activity.get("pauses", {}).values()) for activity in content["method"])
+    operator = catalogue().operator
+    doing = sum(PLAYBOOK if one["provider"]["tasks"] in operator else STEP for one in content["method"])
     steps = [
         *watches(CALM, CALM_OUTAGE, "See that nothing is wrong before anything is broken"),
         *method(experiment, site),
@@ -151,7 +155,7 @@ def plan(experiment: Experiment, site: Site, now: float | None = None) -> Json:
         "steps": steps,
         "after": [probe(one, "steady-after", site, whole) for one in probes],
         "heal_seconds": heal,
-        "most_seconds": MARGIN + pauses + observe + heal + len(content["method"]) * STEP + whole,
+        "most_seconds": MARGIN + pauses + doing + observe + heal + whole,
     }
     refuse_impossible([*found["before"], *steps], site, experiment.name)
     return found
