@@ -53,9 +53,6 @@ def test_what_somebody_spoiled_is_mended() -> None:
     mended = lab.playbook("site.yml")
     assert mended.returncode == 0, mended.stdout
     assert {(host, path): look(host, path) for host, path, _ in SPOILED} == before
-    again = lab.playbook("site.yml", "--check")
-    assert again.returncode == 0, again.stdout
-    assert {counters["changed"] for counters in recap(again.stdout).values()} == {0}, again.stdout
 
 
 @pytest.mark.usefixtures("whole_cluster")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
@@ -107,7 +106,7 @@ def verifiers() -> dict[str, str]:
 
 @pytest.mark.usefixtures("whole_cluster")
 def test_new_secrets_cost_no_vote(tell: Callable[[str], None]) -> None:
-    """All of them at once. Former ones are good for nothing afterwards, and nothing is left to do."""
+    """All of them at once. Former ones are good for nothing afterwards."""
     folder = lab.DIRECTORY / "secrets"
     before = {path.name: path.read_text() for path in folder.iterdir() if not path.name.endswith("_former")}
     users, roles, passwords = etcd_users(before["etcd_root_password"]), logins(), verifiers()
@@ -125,5 +124,3 @@ def test_new_secrets_cost_no_vote(tell: Callable[[str], None]) -> None:
     former = elastic.ask("GET", "/_cluster/health", user="elastic", secret="elasticsearch_password_former")
     assert former.status == HTTPStatus.UNAUTHORIZED
     elastic.wait_until_complete()
-    site = lab.playbook("site.yml")
-    assert set(re.findall(r"changed=(\d+)", site.stdout)) == {"0"}, site.stdout
