@@ -16,6 +16,7 @@ times in seconds since then on a monotonic clock, then a line that says why it e
 from __future__ import annotations
 
 import argparse
+import contextlib
 import http.client
 import json
 import signal
@@ -188,8 +189,7 @@ class Sampler:
         """Take parsed arguments and the open output; raise OSError for a missing certificate."""
         self.options = options
         self.out = out
-        self.trust = ssl.create_default_context(cafile=options.identity / "ca.crt")
-        self.trust.load_cert_chain(options.identity / "host.crt", options.identity / "host.key")
+        self.trust()
         self.lock = threading.Lock()
         self.watch = Watch()
         self.findings: list[Finding] = []
@@ -197,23 +197,31 @@ class Sampler:
         self.reason = ""
         self.begin = time.monotonic()
 
+    def trust(self) -> ssl.SSLContext:
+        """Return whom to trust and what to show now: certificates are renewed, and authorities rotate."""
+        trust = ssl.create_default_context(cafile=self.options.identity / "ca.crt")
+        trust.load_cert_chain(self.options.identity / "host.crt", self.options.identity / "host.key")
+        return trust
+
     def now(self) -> float:
         """Seconds since the begin."""
         return time.monotonic() - self.begin
+
+    def connect(self, host: str, port: int) -> http.client.HTTPSConnection:
+        """Return a connection that is not open yet."""
+        return http.client.HTTPSConnection(host, port, timeout=TIMEOUT_SECONDS, context=self.trust())
 
     def ask(self, node: str, address: str) -> Sample:
         """Ask one node once; a missing answer is a sample, too."""
         asked = self.now()
         host, _, port = address.partition(":")
-        connection = http.client.HTTPSConnection(host, int(port or PORT), timeout=TIMEOUT_SECONDS, context=self.trust)
         try:
-            connection.request("GET", "/leader")
-            answer = connection.getresponse()
-            return parse(node, asked, self.now(), answer.status, answer.read())
+            with contextlib.closing(self.connect(host, int(port or PORT))) as connection:
+                connection.request("GET", "/leader")
+                answer = connection.getresponse()
+                return parse(node, asked, self.now(), answer.status, answer.read())
         except (OSError, http.client.HTTPException) as error:
             return Sample(node, asked, self.now(), error=f"{type(error).__name__}: {error}")
-        finally:
-            connection.close()
 
     def follow(self, node: str, address: str) -> None:
         """Ask one node at every tick until the end; ticks that pass during an answer are left out."""

@@ -30,20 +30,48 @@ STOP_SECONDS = 0.2
 OK, FAIL, INFO = "ok", "fail", "info"
 
 
+class Transport(httpx.AsyncBaseTransport):
+    """Connections that trust what the file of authorities holds at the moment: it changes when the site's rotates."""
+
+    def __init__(self, ca_file: Path | None) -> None:
+        """Read `ca_file`; raise InputError when it holds no certificate authority."""
+        self.ca_file = ca_file
+        self.written = 0
+        self.all: list[httpx.AsyncHTTPTransport] = []
+        self.latest()
+
+    def latest(self) -> httpx.AsyncHTTPTransport:
+        """Return connections that were made with the file as it is; earlier ones may still have to be answered."""
+        try:
+            written = self.ca_file.stat().st_mtime_ns if self.ca_file else 0
+            if not self.all or written != self.written:
+                trust = ssl.create_default_context(cafile=self.ca_file)
+                limits = httpx.Limits(max_connections=None, max_keepalive_connections=KEPT_CONNECTIONS)
+                self.all.append(httpx.AsyncHTTPTransport(verify=trust, limits=limits, trust_env=False))
+                self.written = written
+        except OSError as error:
+            raise InputError(f"{self.ca_file}: cannot be used as certificate authority: {error}") from error
+        return self.all[-1]
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request."""
+        return await self.latest().handle_async_request(request)
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        for one in self.all:
+            await one.aclose()
+
+
 def client(url: str, ca_file: Path | None, timeout: float = TIMEOUT_SECONDS) -> httpx.AsyncClient:
     """Return a client of the site at `url` that trusts `ca_file` alone (or what the system trusts) and no proxy.
 
     Raises InputError when the file holds no certificate authority.
     """
-    try:
-        trust = ssl.create_default_context(cafile=ca_file)
-    except OSError as error:
-        raise InputError(f"{ca_file}: cannot be used as certificate authority: {error}") from error
     return httpx.AsyncClient(
         base_url=url,
-        verify=trust,
+        transport=Transport(ca_file),
         timeout=httpx.Timeout(timeout, connect=min(CONNECT_SECONDS, timeout)),
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=KEPT_CONNECTIONS),
         trust_env=False,
     )
 

@@ -251,6 +251,16 @@ CASES: dict[str, Case] = {
         set_variables(polls_secret_key="k" * 60, polls_secret_key_former="k" * 60),
         ("secrets: polls_secret_key_former is missing or no other value",),
     ),
+    "rotation of the authority on some hosts": (
+        ["rotate-ca.yml", "--limit", "postgres"],
+        None,
+        ("rotate-ca: ", "main, monitoring would be left out by --limit", "run it without"),
+    ),
+    "rotation of the authority without some roles": (
+        ["rotate-ca.yml", "--skip-tags", "nginx"],
+        None,
+        ("rotate-ca: ", "--skip-tags", "run it without"),
+    ),
     # What group_vars set is changed on the command line.
     "unknown version of Elasticsearch": (
         ["preflight.yml", "-e", "elasticsearch_version=7.17.29"],

@@ -1,4 +1,4 @@
-"""What status.yml and the summary say about certificates: which ones end soon."""
+"""What status.yml and the summary say about certificates: which ones end soon, and whether a rotation waits."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ def certificate(days: float) -> bytes:
     return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
-def said(folder: Path, hosts: dict[str, float], authority: float, renew_days: dict[str, int]) -> list[str]:
+def said(folder: Path, hosts: dict[str, float], authority: float, *files: str, **variables: object) -> list[str]:
     """Return what is said about hosts whose certificates, and the authority's, end in so many days."""
     (folder / "ca").mkdir()
     (folder / "ca" / "ca.crt").write_bytes(certificate(authority))
+    for name in files:
+        (folder / "ca" / name).write_bytes(certificate(authority))
     for name, days in hosts.items():
         (folder / name).mkdir()
         (folder / name / "host.crt").write_bytes(certificate(days))
-    known: dict[str, dict[str, object]] = {name: {"certificates_dir": str(folder / name)} for name in [*hosts, "bare"]}
-    for name, days_before in renew_days.items():
-        known[name]["certificates_renew_days"] = days_before
+    known = {name: {"certificates_dir": str(folder / name)} for name in [*hosts, "bare"]}
     local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
-    inventory = {"all": {"hosts": known, "vars": local | {"certificates_ca_dir": str(folder / "ca")}}}
+    inventory = {"all": {"hosts": known, "vars": local | {"certificates_ca_dir": str(folder / "ca")} | variables}}
     (folder / "hosts.yml").write_text(yaml.safe_dump(inventory), encoding="utf-8")
     play = PLAY.format(
         tasks=ROOT / "playbooks/tasks/certificates.yml",
@@ -73,15 +73,25 @@ def day(days: float) -> str:
 
 def test_nothing_is_said_while_all_last(tmp_path: Path) -> None:
     """Nor about a host that has none yet."""
-    assert said(tmp_path, {"main": 31.5, "monitoring": 365}, 3650, {}) == []
+    assert said(tmp_path, {"main": 31.5, "monitoring": 365}, 3650) == []
 
 
 def test_what_ends_within_a_month_is_said_with_host_and_date(tmp_path: Path) -> None:
-    """And what has ended already, what is due for renewal where that is earlier, and the authority's own."""
-    hosts = {"app-2": 59.5, "app-3": 61, "main": 29.5, "monitoring": -1.5, "postgres-1": 40}
-    assert said(tmp_path, hosts, 20.5, {"app-2": 60, "app-3": 60}) == [
-        f"CERTIFICATE  of app-2 ends on {day(59.5)}; site.yml renews it",
+    """And what has ended already, and the authority's own."""
+    assert said(tmp_path, {"main": 29.5, "monitoring": -1.5, "postgres-1": 40}, 20.5) == [
         f"CERTIFICATE  of main ends on {day(29.5)}; site.yml renews it",
         f"CERTIFICATE  of monitoring ended on {day(-1.5)}; site.yml renews it",
-        f"CERTIFICATE  of the authority ends on {day(20.5)}; see docs/runbooks/renew-certificates.md",
+        f"CERTIFICATE  of the authority ends on {day(20.5)}; playbooks/rotate-ca.yml replaces it",
     ]
+
+
+def test_what_is_due_for_renewal_is_said(tmp_path: Path) -> None:
+    """Where that is earlier than a month."""
+    line = f"CERTIFICATE  of main ends on {day(59.5)}; site.yml renews it"
+    assert said(tmp_path, {"main": 59.5, "monitoring": 61}, 3650, certificates_renew_days=60) == [line]
+
+
+def test_a_rotation_that_was_cut_off_is_said(tmp_path: Path) -> None:
+    """Instead of the former authority's end."""
+    line = "CERTIFICATE  of the authority: its rotation is not complete; playbooks/rotate-ca.yml goes on with it"
+    assert said(tmp_path, {"main": 365}, 3, "former.crt") == [line]

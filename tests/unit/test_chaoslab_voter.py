@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 import pytest
 
 from chaoslab.cli import main
-from chaoslab.voter import INFO, OK, Answer, Sent, Stream, error_outcome, read_outcome, vote_outcome
+from chaoslab.voter import FAIL, INFO, OK, Answer, Sent, Stream, client, error_outcome, read, read_outcome, vote_outcome
+from tests.unit.fake_server import serve
 from tests.unit.fake_site import Site
 
 
@@ -32,6 +34,36 @@ def test_vote_that_is_not_confirmed_is_named(capsys: pytest.CaptureFixture[str])
     assert printed.err == f"vote: {second} was not confirmed: answered 503\n"
     assert main(["vote", "--url", site.url]) == 2
     assert f"vote: {site.url}/polls/1/: " in capsys.readouterr().err
+
+
+def test_authorities_are_those_that_the_file_has_now(tmp_path: Path) -> None:
+    """While the site's authority rotates: both servers, then the second alone, with the client of before."""
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        folder.mkdir()
+    trusted = tmp_path / "ca.crt"
+
+    async def asked(urls: list[str], files: list[Path]) -> list[list[str]]:
+        outcomes = []
+        trusted.write_bytes(files[0].read_bytes())
+        async with client("https://127.0.0.1", trusted) as browser:
+            for content in (files[:1], files, files[1:]):
+                renewed = tmp_path / "ca.crt.new"
+                renewed.write_bytes(b"".join(file.read_bytes() for file in content))
+                renewed.replace(trusted)
+                found = []
+                for url in urls:
+                    browser.base_url = httpx.URL(url)
+                    found.append((await read(browser)).outcome)
+                outcomes.append(found)
+        return outcomes
+
+    with (
+        serve(folders[0], lambda _: (200, b""), client_certificate=False) as one,
+        serve(folders[1], lambda _: (200, b""), client_certificate=False) as two,
+    ):
+        found = asyncio.run(asked([one.url, two.url], [one.certificate, two.certificate]))
+    assert found == [[OK, FAIL], [OK, OK], [FAIL, OK]]
 
 
 def stream_ended(end: Callable[[Stream], None], answer_seconds: float) -> list[Sent]:
