@@ -30,7 +30,7 @@ def authority() -> tuple[bytes, ...]:
 
 
 def test_authority_is_not_replaced_by_a_slip(tmp_path: Path) -> None:
-    """Neither a mistyped passphrase nor a control node without the authority's folder, or its key, makes another one."""
+    """A mistyped passphrase does not make another one, nor does a control node without its folder or its key."""
     before = authority()
     (tmp_path / "keyless").mkdir()
     shutil.copy(lab.CA_FILE, tmp_path / "keyless")
