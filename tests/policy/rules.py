@@ -32,7 +32,7 @@ MAX_TASK_LINES = 120
 
 
 # Steps of Molecule that need a playbook of the scenario; the others have one in the base configuration.
-MOLECULE_STEPS = {"cleanup", "prepare", "side_effect", "verify"}
+MOLECULE_STEPS = {"cleanup", "prepare", "side_effect"}
 
 FORBIDDEN = {
     r"\bignore_errors\b": "hides a failure; say with failed_when what a failure is",
@@ -429,14 +429,18 @@ def readme_lists_every_role(repository: Repository) -> Iterator[str]:
 
 @rule
 def molecule_steps_exist(repository: Repository) -> Iterator[str]:
-    """A step whose playbook is missing would be skipped in silence, and pass."""
+    """A step whose playbook or tests are missing would be skipped in silence, and pass."""
     for path in repository.under("molecule/*/molecule.yml"):
         settings = repository.load(path) or {}
         named = (settings.get("ansible") or {}).get("playbooks") or {}
         sequences = settings.get("scenario") or {}
-        for step in sorted({step for sequence in sequences.values() for step in sequence} & MOLECULE_STEPS):
+        steps = {step for sequence in sequences.values() for step in sequence}
+        for step in sorted(steps & MOLECULE_STEPS):
             if not (path.parent / named.get(step, f"{step}.yml")).is_file():
                 yield f"{repository.name(path)}: step {step} has no playbook"
+        folder = path.parent / (settings.get("verifier") or {}).get("directory", "tests")
+        if "verify" in steps and not list(folder.resolve().glob("test_*.py")):
+            yield f"{repository.name(path)}: step verify has no tests"
 
 
 @rule

@@ -114,8 +114,10 @@ Type `make test` or
 """,
     ADR: "# Web\n\n## Context\n\n## Decision\n\n## Consequences\n\n## What would change our mind\n",
     "docs/adr/README.md": "[Web](0001-web.md)\n",
-    "molecule/default/molecule.yml": "---\nscenario: {test_sequence: [create, converge, verify]}\n",
-    "molecule/default/verify.yml": "---\n- name: Verify\n  hosts: all\n",
+    "molecule/default/molecule.yml": (
+        "---\nscenario: {test_sequence: [create, converge, verify]}\nverifier: {directory: ../../tests/acceptance}\n"
+    ),
+    "tests/acceptance/test_site.py": '"""The site."""\n',
     "requirements/dev.txt": "ansible==1 --hash=sha256:00\nansible-core==2.19.1 --hash=sha256:00\n",
     "meta/runtime.yml": '---\nrequires_ansible: ">=2.19.0"\n',
 }
@@ -179,8 +181,8 @@ SPOILED: list[tuple[str, str, str | None, str | None]] = [
     ("commands_in_markdown_exist", "README.md", "    make lint", "    make LAB=a lin"),
     ("commands_in_markdown_exist", "README.md", "production site.yml", "production sites.yml"),
     ("readme_lists_every_role", "README.md", "[web](roles/web/README.md)", "web"),
-    ("molecule_steps_exist", "molecule/default/verify.yml", None, None),
-    ("molecule_steps_exist", "molecule/default/molecule.yml", "verify", "verify, side_effect"),
+    ("molecule_steps_exist", "tests/acceptance/test_site.py", None, None),
+    ("molecule_steps_exist", "molecule/default/molecule.yml", "verify]", "verify, side_effect]"),
     ("locks_agree", "app/requirements.txt", None, "Ansible==2\n"),
     ("decisions_are_whole", ADR, "## Consequences\n", ""),
     ("decisions_are_whole", "docs/adr/README.md", "0001-web.md", "web.md"),
