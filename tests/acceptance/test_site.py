@@ -32,7 +32,7 @@ NOTHING = dict.fromkeys(lab.hosts(), 0)
 def test_dry_run_announces_no_change_after_a_switchover() -> None:
     """The primary role moves to the standby by the playbook; the dry run then finds nothing to change.
 
-    Nor has any test before this one left anything: faults, a restore, mended files, other secrets.
+    Nor has any test before this one left anything: faults, upgraded packages, mended files.
     """
     old = lab.primary()
     switchover = lab.playbook("playbooks/switchover.yml")

@@ -1,5 +1,5 @@
 """What these tests take from the acceptance tests."""
 
-from tests.acceptance.conftest import browser, tell, whole_cluster
+from tests.acceptance.conftest import browser, chromium, tell, whole_cluster
 
-__all__ = ["browser", "tell", "whole_cluster"]
+__all__ = ["browser", "chromium", "tell", "whole_cluster"]
