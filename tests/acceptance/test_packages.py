@@ -1,4 +1,4 @@
-"""Nobody restarts what votes wait for behind the site's back. Updates in order: tests/maintenance."""
+"""Nobody restarts what votes wait for behind the site's back. Updates in order: tests/long."""
 
 from __future__ import annotations
 
