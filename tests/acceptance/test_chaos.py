@@ -16,6 +16,8 @@ from tests.acceptance import lab, pages
 RESULTS = lab.DIRECTORY / "chaos"
 # Half the usual votes: here voters, site and control node share the processors.
 RATE = ("-e", "chaos_rate=10")
+# A quarter, where the control node is busy for minutes, too.
+LOW_RATE = ("-e", "chaos_rate=5")
 FILES = {"journal.json", "report.html", "votes.jsonl", "reads.jsonl", "samples.jsonl", "events.jsonl"}
 
 

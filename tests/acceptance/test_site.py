@@ -28,6 +28,13 @@ def changes(output: str) -> dict[str, int]:
 NOTHING = dict.fromkeys(lab.hosts(), 0)
 
 
+def assert_nothing_is_left_to_do(*arguments: str) -> None:
+    """Check that site.yml changes nothing."""
+    site = lab.playbook("site.yml", *arguments)
+    assert site.returncode == 0, site.stdout
+    assert changes(site.stdout) == NOTHING, site.stdout
+
+
 @pytest.mark.usefixtures("whole_cluster")
 def test_dry_run_announces_no_change_after_a_switchover() -> None:
     """The primary role moves to the standby by the playbook; the dry run then finds nothing to change.
@@ -38,9 +45,7 @@ def test_dry_run_announces_no_change_after_a_switchover() -> None:
     switchover = lab.playbook("playbooks/switchover.yml")
     assert switchover.returncode == 0, switchover.stdout
     assert lab.primary() != old
-    dry = lab.playbook("site.yml", "--check", "--diff")
-    assert dry.returncode == 0, dry.stdout
-    assert changes(dry.stdout) == NOTHING, dry.stdout
+    assert_nothing_is_left_to_do("--check", "--diff")
     assert lab.primary() != old
 
 

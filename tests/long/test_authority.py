@@ -12,24 +12,17 @@ import httpx
 import pytest
 
 from tests.acceptance import lab, load
-from tests.acceptance.test_chaos import assert_green, experiment
-from tests.acceptance.test_site import NOTHING, changes
+from tests.acceptance.test_chaos import LOW_RATE, assert_green, experiment
+from tests.acceptance.test_site import assert_nothing_is_left_to_do
 
 FOLDER = lab.DIRECTORY / "ca"
-
-
-def assert_nothing_is_left_to_do() -> None:
-    """Check that site.yml changes nothing."""
-    site = lab.playbook("site.yml")
-    assert changes(site.stdout) == NOTHING, site.stdout
 
 
 @pytest.mark.usefixtures("whole_cluster")
 def test_the_authority_is_rotated_under_votes(tell: Callable[[str], None]) -> None:
     """Hosts and the control node are left with the new one alone."""
     before = (FOLDER / "ca.crt").read_bytes()
-    # A quarter of the usual votes: here voters, site and control node, which is busy for minutes, share the processors.
-    assert_green(experiment("playbooks/chaos-ca-rotated.yml", "-e", "chaos_rate=5"), "ca-rotated", tell)
+    assert_green(experiment("playbooks/chaos-ca-rotated.yml", *LOW_RATE), "ca-rotated", tell)
     after = (FOLDER / "ca.crt").read_bytes()
     assert after != before
     assert after.count(b"BEGIN CERTIFICATE") == 1
