@@ -261,6 +261,26 @@ CASES: dict[str, Case] = {
         None,
         ("rotate-ca: ", "--skip-tags", "run it without"),
     ),
+    "replacement of nobody": (
+        ["replace-host.yml"],
+        None,
+        ("replace-host: ", "host is not given", "one host of the inventory", "monitoring"),
+    ),
+    "replacement of two hosts": (
+        ["replace-host.yml", "-e", "host=postgres-1,postgres-2"],
+        None,
+        ("replace-host: ", "host is postgres-1,postgres-2", "one host of the inventory", "monitoring"),
+    ),
+    "replacement of a host that is not in the inventory": (
+        ["replace-host.yml", "-e", "host=postgres-9", "--check"],
+        None,
+        ("replace-host: ", "host is postgres-9", "one host of the inventory", "monitoring"),
+    ),
+    "replacement that the others are not told of": (
+        ["replace-host.yml", "-e", "host=postgres-1", "--limit", "postgres-1"],
+        None,
+        ("replace-host: ", "without --limit postgres-1", "the other hosts"),
+    ),
     # What group_vars set is changed on the command line.
     "unknown version of Elasticsearch": (
         ["preflight.yml", "-e", "elasticsearch_version=7.17.29"],

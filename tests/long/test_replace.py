@@ -1,0 +1,42 @@
+"""A host is replaced while people vote."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.acceptance import lab, load
+from tests.acceptance.test_chaos import assert_green, experiment
+from tests.acceptance.test_site import NOTHING, changes
+
+
+@pytest.mark.usefixtures("whole_cluster")
+def test_the_vm_of_either_database_is_replaced_under_votes(tell: Callable[[str], None]) -> None:
+    """A bare VM comes in the place of each; afterwards nothing is left to do, and neither is one to replace."""
+    assert_green(experiment("playbooks/chaos-host-replaced.yml", "-e", "chaos_rate=5"), "host-replaced", tell)
+    site = lab.playbook("site.yml")
+    assert changes(site.stdout) == NOTHING, site.stdout
+    again = lab.playbook("playbooks/replace-host.yml", "-e", f"host={lab.primary()}")
+    assert again.returncode != 0
+    assert f"{lab.primary()} is no new VM" in again.stdout + again.stderr
+
+
+@pytest.mark.usefixtures("whole_cluster")
+def test_a_voter_that_has_lost_its_data_takes_its_own_place() -> None:
+    """Not while another one is off, too; nobody is removed from etcd then."""
+    replace = ("playbooks/replace-host.yml", "-e", f"host={lab.standby()}")
+    on_lost, on_other = lab.on(lab.standby()), lab.on(lab.group("app")[0])
+    with load.votes(5) as votes:
+        on_lost.check_output("systemctl stop etcd && rm -r /var/lib/etcd/site")
+        on_other.check_output("systemctl stop etcd")
+        try:
+            refused = lab.playbook(*replace)
+        finally:
+            on_other.check_output("systemctl start etcd")
+        assert refused.returncode != 0
+        assert "can only join while all other voters are well" in refused.stdout + refused.stderr
+        replaced = lab.playbook(*replace)
+        assert replaced.returncode == 0, replaced.stdout + replaced.stderr
+        assert on_lost.file("/run/etcd-join.env").exists is False
+    assert votes.failed() == []
