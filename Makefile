@@ -24,7 +24,7 @@ endif
 .PHONY: help prerequisites venv lab test chaos bench lint docs lock destroy
 
 help: ## Show this list
-	@echo "Targets (LAB=name chooses another lab than '$(LAB)', LAB_DEBIAN=12 Debian 12 for its hosts instead of 13):"
+	@echo "Targets (LAB=name chooses another lab than '$(LAB)', LAB_DEBIAN=12 Debian 12 for its hosts instead of 13, LAB_APP_HOSTS=2 two app hosts):"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 prerequisites: ## Install what this machine lacks and start Docker (Debian, root)

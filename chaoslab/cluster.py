@@ -96,6 +96,7 @@ def targets(hosts: dict[str, Any], primary: str | None, voters: list[dict[str, A
     standbys = [name for name in hosts["databases"] if name != primary]
     return {
         "app": hosts["app"],
+        "app-others": hosts["app"][1:],
         "backup": hosts["backup"],
         # What is done to the cluster as a whole is done on a standby, so that its healing outlives the primary.
         "cluster": standbys,

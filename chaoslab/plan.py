@@ -45,6 +45,8 @@ class Site:
         """Return the hosts that a probe is asked on, or that a target stands for or may stand for."""
         groups = {
             "control": ["localhost"],
+            "app-first": list(self.hosts["app"][:1]),
+            "app-others": list(self.hosts["app"][1:]),
             "cluster": list(self.hosts["databases"]),
             "primary": list(self.hosts["databases"]),
             "standby": list(self.hosts["databases"]),

@@ -58,6 +58,17 @@ def drop_member(group: str, host: str) -> Change:
     return lambda tree: tree["all"]["children"][group]["hosts"].pop(host)
 
 
+def two_app_hosts(virtual_address: str) -> Change:
+    """Return a change that adds an app host, and an address for both."""
+
+    def change(tree: Inventory) -> None:
+        tree["all"]["hosts"]["main-2"] = {"ansible_host": "192.0.2.21"}
+        tree["all"]["children"]["app"]["hosts"]["main-2"] = None
+        tree["all"]["vars"]["site_virtual_address"] = virtual_address
+
+    return change
+
+
 @dataclass(frozen=True)
 class Run:
     """What a run of ansible-playbook left."""
@@ -150,6 +161,18 @@ REFUSALS: dict[str, tuple[Change, tuple[str, ...]]] = {
             pgbackrest_copy_remote={"type": "s3", "endpoint": "http://192.0.2.20:9000", "access_key_id": "site"},
         ),
         ("pgbackrest: ", "pgbackrest_copy_remote has access_key_id, endpoint, type", "https"),
+    ),
+    "virtual address for one host": (
+        set_variables(site_virtual_address="192.0.2.20"),
+        ("keepalived: ", "keepalived_virtual_address is 192.0.2.20", "no other host", "at least two hosts"),
+    ),
+    "virtual address that a host has": (
+        two_app_hosts("192.0.2.14"),
+        ("host_address of monitoring is '192.0.2.14'", "each host its own, which is not site_virtual_address"),
+    ),
+    "virtual address that is a name": (
+        two_app_hosts("polls.example.org"),
+        ("keepalived: ", "keepalived_virtual_address is polls.example.org", "an IPv4 address"),
     ),
     "no standby": (drop_member("postgres", "postgres-2"), ("patroni: ", "patroni_members lists 1", "at least two")),
     "member not in the inventory": (

@@ -22,7 +22,7 @@ events = load("plugins/filter/chaos_events.py")
 ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENTS = sorted((ROOT / "experiments").glob("*.yml"))
 HOSTS: dict[str, Any] = {
-    "app": ["main"],
+    "app": ["main", "main-2"],
     "databases": {"postgres-1": "192.0.2.12", "postgres-2": "192.0.2.13"},
     "etcd": {"main": "192.0.2.11", "postgres-1": "192.0.2.12", "postgres-2": "192.0.2.13"},
     "elasticsearch": ["monitoring"],
@@ -98,6 +98,7 @@ def test_every_experiment_has_a_plan(path: Path) -> None:
         ("primary-off", Site(HOSTS), r"primary-off needs vm-off\. For chaos_platform \(not set\)"),
         ("primary-paused", Site(HOSTS, "virsh"), r"needs vm-pause\. For chaos_platform virsh .* docker is an example"),
         ("elasticsearch-down", Site(HOSTS | {"elasticsearch": []}), "this site has no elasticsearch"),
+        ("app-host-off", Site(HOSTS | {"app": ["main"]}), "this site has no app-others"),
         ("etcd-voter-down", Site(HOSTS | {"etcd": {}}), "this site has no etcd"),
         (
             "primary-and-witness-off",
@@ -183,7 +184,7 @@ def test_whom_an_experiment_means() -> None:
         for number, address in enumerate(HOSTS["etcd"].values(), 1)
     ]
     found = cluster.targets(HOSTS, "postgres-2", voters)
-    targets = re.findall(r"target: {enum: \[(.+)\]}", experiment.SCHEMA.read_text())
+    targets = re.findall(r"target:\s+{?enum: \[(.+)\]", experiment.SCHEMA.read_text())
     assert sorted(found) == sorted(targets[0].split(", "))
     assert (found["primary"], found["standby"], found["cluster"]) == (["postgres-2"], ["postgres-1"], ["postgres-1"])
     assert found["etcd-follower"] == ["main", "postgres-2"]
