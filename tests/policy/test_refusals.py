@@ -266,7 +266,7 @@ CASES: dict[str, Case] = {
     ),
     "new secret without the former one": (
         ["rotate-secrets.yml", "-e", "secrets=all"],
-        set_variables(etcd_root_password_former="a" * 50),
+        set_variables(etcd_root_password_former="a" * 50, polls_secret_key_former="k" * 60),
         ("secrets: elasticsearch_password_former is missing", "the value that elasticsearch_password had before"),
     ),
     "new secret that is the former one": (
