@@ -87,6 +87,7 @@ class Record(Stream):
             self.silence.acknowledged(one.done)
         line = {"n": one.number, **self.describe(one.number), "intended": one.intended, "sent": one.sent}
         line |= {"done": one.done, "status": answer.status, "outcome": answer.outcome}
+        line |= {"resent": answer.resent} if answer.resent else {}
         self.write(line | ({"error": answer.error} if answer.error else {}))
 
 

@@ -30,7 +30,7 @@ COLUMNS = 3
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One vote or page. status is 0 without an answer; token and choice are those of a vote."""
+    """One vote or page. status is 0 without an answer; token and choice are those of a vote; see voter.Answer."""
 
     number: int
     intended: float
@@ -40,6 +40,7 @@ class Request:
     outcome: str
     token: str = ""
     choice: int = 0
+    resent: int = 0
 
     @property
     def wait(self) -> float:
@@ -125,7 +126,7 @@ def load_requests(path: Path, kind: str) -> RequestLog:
 def _request(line: dict[str, Any], zero: float) -> Request:
     if line["outcome"] not in {OK, FAIL, INFO}:
         raise ValueError(f"outcome {line['outcome']!r}")
-    known: dict[str, Any] = {name: line[name] for name in ("outcome", "token", "choice") if name in line}
+    known: dict[str, Any] = {name: line[name] for name in ("outcome", "token", "choice", "resent") if name in line}
     known |= {name: zero + float(line[name]) for name in ("intended", "sent", "done")}
     return Request(number=int(line["n"]), status=int(line["status"]), **known)
 

@@ -13,7 +13,7 @@ import ssl
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -28,6 +28,11 @@ KEPT_CONNECTIONS = 20
 STOP_SECONDS = 0.2
 
 OK, FAIL, INFO = "ok", "fail", "info"
+
+# How a request ends whose connection breaks, and what httpcore's trace says where that was a new one, or had an answer.
+BROKEN = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
+CONNECTED = "connection.connect_tcp.complete"
+ANSWERED = "http11.receive_response_headers.complete"
 
 
 class Transport(httpx.AsyncBaseTransport):
@@ -78,11 +83,15 @@ def client(url: str, ca_file: Path | None, timeout: float = TIMEOUT_SECONDS) -> 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back: the HTTP status (0 when none), what it means, and why if it is no success."""
+    """What came back: the HTTP status (0 when none), what it means, and why if it is no success.
+
+    `resent` counts how often the request was sent once more on another connection.
+    """
 
     status: int
     outcome: str
     error: str = ""
+    resent: int = 0
 
 
 @dataclass(frozen=True)
@@ -179,10 +188,25 @@ async def read(client: httpx.AsyncClient) -> Answer:
 async def _send(
     client: httpx.AsyncClient, request: httpx.Request, meaning: Callable[[httpx.Response], Answer]
 ) -> Answer:
-    try:
-        return meaning(await client.send(request))
-    except (httpx.HTTPError, OSError) as error:
-        return error_outcome(error)
+    """Send a request; once more where a connection that was kept from an earlier one breaks before any answer.
+
+    The server, or another host with its address, may have closed it while the request was on its way. Browsers send
+    again then, whatever the method (Chromium: HttpNetworkTransaction::ShouldResendRequest), until a connection is new.
+    """
+    resent = 0
+    while True:
+        seen: set[str] = set()
+
+        async def trace(event: str, _: object, seen: set[str] = seen) -> None:
+            seen.add(event)
+
+        request.extensions = {**request.extensions, "trace": trace}
+        try:
+            return replace(meaning(await client.send(request)), resent=resent)
+        except (httpx.HTTPError, OSError) as error:
+            if not isinstance(error, BROKEN) or seen & {CONNECTED, ANSWERED}:
+                return replace(error_outcome(error), resent=resent)
+            resent += 1
 
 
 async def cast(url: str, ca_file: Path | None, count: int) -> dict[str, Answer]:

@@ -284,6 +284,31 @@ def test_long_outage_and_refused_votes_are_red(story: Story, tmp_path: Path) -> 
     assert any("40 votes whose voter was not told" in note for note in ours["notes"])
 
 
+RED = {"failed_votes"}
+
+
+@pytest.mark.parametrize(
+    ("name", "vote", "expected"),
+    [
+        ("app-host-off", (15.5, 0), set()),
+        ("app-host-off", (14.5, 0), set()),
+        ("app-host-off", (16.5, 0), RED),
+        ("app-host-off", (13.5, 0), RED),
+        ("app-host-off", (15.5, 502), RED),
+        ("app-host-off", (15.5, 503), RED),
+        ("primary-down", (15.5, 0), RED),
+    ],
+)
+def test_only_what_was_under_way_on_a_lost_machine_may_have_no_answer(
+    story: Story, tmp_path: Path, name: str, vote: tuple[float, int], expected: set[str]
+) -> None:
+    """Sent before it was gone, at 15 s, and without an answer a second later; only where an experiment allows it."""
+    (due, status), story.experiment, story.outage = vote, name, 0.1
+    story.slow = lambda moment: (moment + 1, status, "info") if abs(moment - due) < 0.05 else None
+    _, ours = judged(story, tmp_path)
+    assert broken(ours) & RED == expected
+
+
 @pytest.mark.parametrize("name", ["primary-off", "primary-paused", "primary-isolated"])
 def test_a_slow_witness_is_red(story: Story, tmp_path: Path, name: str) -> None:
     """What a lease costs is within the budget only where nobody could have ended it."""

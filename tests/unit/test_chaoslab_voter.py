@@ -99,6 +99,44 @@ def test_abandoned_stream_does_not() -> None:
     assert max(one.done for one in noted) < 30
 
 
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+@pytest.mark.parametrize(
+    ("connections", "outcomes"),
+    [
+        ([[ANSWER, ANSWER]], [(OK, 0), (OK, 0)]),
+        ([[ANSWER, b""], [ANSWER]], [(OK, 0), (OK, 1)]),
+        ([[ANSWER, b""], [b""]], [(OK, 0), (INFO, 1)]),
+        ([[b""]], [(INFO, 0)]),
+        ([[ANSWER, ANSWER[:-1]]], [(OK, 0), (INFO, 0)]),
+    ],
+    ids=["kept", "kept one breaks", "new one breaks, too", "first one breaks", "breaks in the answer"],
+)
+def test_request_is_sent_again_where_a_kept_connection_breaks(
+    connections: list[list[bytes]], outcomes: list[tuple[str, int]]
+) -> None:
+    """Until a new one is tried, and never after an answer has begun. Each connection gives these answers."""
+    opened = iter(connections)
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for answer in next(opened):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(answer)
+            await writer.drain()
+        writer.close()
+
+    async def ask() -> list[tuple[str, int]]:
+        async with await asyncio.start_server(talk, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            async with client(f"http://127.0.0.1:{port}", None) as browser:
+                answers = [await read(browser) for _ in outcomes]
+        return [(answer.outcome, answer.resent) for answer in answers]
+
+    assert asyncio.run(ask()) == outcomes
+    assert not list(opened)
+
+
 @pytest.mark.parametrize(
     ("status", "location", "outcome"),
     [
