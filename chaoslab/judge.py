@@ -224,17 +224,16 @@ def _vote_rules(experiment: Experiment, evidence: Evidence, found: Mapping[str, 
     yield Rule("outage", "Longest time without a confirmed vote", seconds(outage["seconds"]), allowed, within)
     state = "yes" if outage["resumed"] else "no"
     yield Rule("resumed", "Votes are confirmed again at the end", state, "yes", bool(outage["resumed"]))
-    failed = votes["failed_otherwise"]
+    refused, failed = votes["refused_503"], votes["failed_otherwise"]
     if budget.failed_votes == "only-under-way":
-        refused, lost = votes["refused_503"], votes["under_way"]
+        lost = votes["under_way"]
         text = f"{refused + failed} ({refused} asked to send again, {lost} without an answer from the lost machine)"
         yield Rule("failed_votes", "Failed votes", text, "0 but those under way there", refused + failed == lost)
     elif budget.failed_votes == "none":
-        refused = votes["refused_503"]
         text = f"{refused + failed} ({refused} asked to send again, {failed} otherwise)" if refused + failed else "0"
         yield Rule("failed_votes", "Failed votes", text, "0", refused + failed == 0)
     else:
-        text = f"{failed} failed, {votes['refused_503']} asked to send again"
+        text = f"{failed} failed, {refused} asked to send again"
         yield Rule("failed_votes", "Failed votes", text, "0 failed; asking to send again (503) is allowed", failed == 0)
     text = f"{reads['failed']} of {reads['sent']}"
     if budget.failed_reads == "only-under-way":

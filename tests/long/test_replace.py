@@ -7,16 +7,15 @@ from collections.abc import Callable
 import pytest
 
 from tests.acceptance import lab, load
-from tests.acceptance.test_chaos import assert_green, experiment
-from tests.acceptance.test_site import NOTHING, changes
+from tests.acceptance.test_chaos import LOW_RATE, assert_green, experiment
+from tests.acceptance.test_site import assert_nothing_is_left_to_do
 
 
 @pytest.mark.usefixtures("whole_cluster")
 def test_the_vm_of_either_database_is_replaced_under_votes(tell: Callable[[str], None]) -> None:
     """A bare VM comes in the place of each; afterwards nothing is left to do, and neither is one to replace."""
-    assert_green(experiment("playbooks/chaos-host-replaced.yml", "-e", "chaos_rate=5"), "host-replaced", tell)
-    site = lab.playbook("site.yml")
-    assert changes(site.stdout) == NOTHING, site.stdout
+    assert_green(experiment("playbooks/chaos-host-replaced.yml", *LOW_RATE), "host-replaced", tell)
+    assert_nothing_is_left_to_do()
     again = lab.playbook("playbooks/replace-host.yml", "-e", f"host={lab.primary()}")
     assert again.returncode != 0
     assert f"{lab.primary()} is no new VM" in again.stdout + again.stderr
