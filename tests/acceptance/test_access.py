@@ -11,18 +11,25 @@ from tests.acceptance import lab
 
 APP, DATABASES, ETCD = lab.group("app"), lab.group("postgres"), lab.group("etcd")
 SEARCH = lab.group("elasticsearch")
-WITNESSES, BACKUP = lab.group("witness"), lab.group("backup")
+WITNESSES, BACKUP, PROMETHEUS = lab.group("witness"), lab.group("backup"), lab.group("prometheus")
 EVERYBODY = [*lab.hosts(), "outside"]
 
 # Every port that may be reached from another host, by the group it is on, with those who may.
 FLOWS = {
-    "app": {80: EVERYBODY, 443: EVERYBODY},
-    "etcd": {2379: ETCD + DATABASES + WITNESSES, 2380: ETCD},
-    "postgres": {5432: APP + DATABASES + BACKUP, 8008: APP + DATABASES + WITNESSES, 8432: BACKUP},
+    "all": {9100: PROMETHEUS},
+    "app": {80: EVERYBODY, 443: EVERYBODY, 8405: PROMETHEUS, 9145: PROMETHEUS},
+    "etcd": {2379: ETCD + DATABASES + WITNESSES + PROMETHEUS, 2380: ETCD},
+    "postgres": {
+        5432: APP + DATABASES + BACKUP,
+        8008: APP + DATABASES + WITNESSES + PROMETHEUS,
+        8432: BACKUP,
+        9187: PROMETHEUS,
+    },
     "backup": {8432: DATABASES},
-    "elasticsearch": {9200: APP + DATABASES + SEARCH, 9300: SEARCH},
+    "elasticsearch": {9200: APP + DATABASES + SEARCH + PROMETHEUS, 9300: SEARCH},
 }
-PROBED = [22, 80, 111, 443, 2379, 2380, 2381, 5000, 5001, 5066, 5432, 5601, 8000, 8001, 8008, 8432, 9001, 9200, 9300]
+PROBED = [22, 80, 111, 443, 2379, 2380, 2381, 3903, 5000, 5001, 5066, 5432, 5601, 8000, 8001, 8008, 8405, 8432, 9001]
+PROBED += [9090, 9093, 9100, 9115, 9145, 9187, 9200, 9300]
 
 
 KNOCK = """
@@ -65,7 +72,7 @@ except psycopg2.OperationalError as error:
 
 def groups_of(host: str) -> list[str]:
     """Return the groups with ports of their own that a host is in."""
-    return [name for name in FLOWS if host in lab.group(name)]
+    return [name for name in FLOWS if name == "all" or host in lab.group(name)]
 
 
 def may_reach(source: str, host: str, port: int) -> bool:
@@ -97,11 +104,20 @@ def test_only_wanted_ports_listen_beyond_loopback(host: str) -> None:
     assert beyond == {port for name in groups_of(host) for port in FLOWS[name]}
 
 
-@pytest.mark.parametrize(("port", "path", "targets"), [(2379, "/version", ETCD), (8008, "/patroni", DATABASES)])
-def test_client_without_certificate_is_refused(port: int, path: str, targets: list[str]) -> None:
-    """Neither etcd nor Patroni's REST interface talks to a client without one of the CA's certificates."""
+@pytest.mark.parametrize(
+    ("port", "path", "sources", "targets"),
+    [
+        (2379, "/version", DATABASES, ETCD),
+        (8008, "/patroni", DATABASES, DATABASES),
+        (8405, "/metrics", PROMETHEUS, APP),
+        (9100, "/metrics", PROMETHEUS, lab.hosts()),
+        (9187, "/metrics", PROMETHEUS, DATABASES),
+    ],
+)
+def test_client_without_certificate_is_refused(port: int, path: str, sources: list[str], targets: list[str]) -> None:
+    """Neither etcd nor Patroni nor an exporter talks to a client without one of the CA's certificates."""
     for target in targets:
-        source = next(host for host in DATABASES if host != target)
+        source = next((host for host in sources if host != target), target)
         answers = {
             certificate: lab.run(
                 source, "python3", "-c", REQUEST, json.dumps([lab.address(target), port, path, certificate])

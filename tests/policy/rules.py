@@ -471,3 +471,30 @@ def decisions_are_whole(repository: Repository) -> Iterator[str]:
             yield f"{name}: its parts are {found}, not {wanted}"
         if f"({path.name})" not in index:
             yield f"{name}: is not listed in docs/adr/README.md"
+
+
+# Alerts
+
+
+@rule
+def alerts_are_explained_and_proven(repository: Repository) -> Iterator[str]:
+    """Each alert has its part of the runbook and a test that makes it ring; experiments expect no others."""
+    runbook, tests = "docs/runbooks/alerts.md", "tests/acceptance/alerts.yml"
+    for path in sorted(repository.root.glob("roles/*/files/rules.yml")):
+        file = path.relative_to(repository.root)
+        known = {one["alert"]: one for group in repository.load(path)["groups"] for one in group["rules"]}
+        for name, alert in known.items():
+            if alert["annotations"]["runbook"] != f"{runbook}#{name.lower()}":
+                yield f"{file}: {name} does not lead to {runbook}#{name.lower()}"
+            if alert["labels"]["severity"] not in {"page", "ticket"}:
+                yield f"{file}: {name} is neither a page nor a ticket"
+        headings = set(re.findall(r"^## (\w+)$", (repository.root / runbook).read_text("utf-8"), re.MULTILINE))
+        cases = repository.load(repository.root / tests)["tests"]
+        rings = {one["alertname"] for case in cases for one in case["alert_rule_test"] if one["exp_alerts"]}
+        for where, names, missing in ((runbook, headings, "is not explained"), (tests, rings, "is never made to ring")):
+            for name in sorted(known.keys() ^ names):
+                yield f"{where}: {name} {missing if name in known else 'is no alert'}"
+        for experiment in sorted(repository.root.glob("experiments/*.yml")):
+            said = (repository.load(experiment) or {}).get("alerts", {"ring": []})
+            for name in sorted({*(one["name"] for one in said["ring"]), *said.get("may", [])} - known.keys()):
+                yield f"experiments/{experiment.name}: {name} is no alert"

@@ -225,6 +225,16 @@ REFUSALS: dict[str, tuple[Change, tuple[str, ...]]] = {
         set_variables(elastic_packages_source="tarball"),
         ("elastic_packages: ", "elastic_packages_source", "auto, elastic, assembled"),
     ),
+    "alerts by mail without a server": (
+        set_variables(
+            prometheus_page_email="oncall@example.org", prometheus_smtp={"server": "mail", "from": "a@example.org"}
+        ),
+        ("prometheus: ", "mail goes to oncall@example.org", "prometheus_smtp.server is 'mail'", "mail.example.org:587"),
+    ),
+    "alerts by mail with half a login": (
+        set_variables(prometheus_smtp={"server": "mail.example.org:587", "from": "a@example.org", "user": "a"}),
+        ("prometheus: ", "user and password in prometheus_smtp", "both or none"),
+    ),
     "marks of the disk in the wrong order": (
         set_variables(elasticsearch_disk_high_percent=92, elasticsearch_disk_stop_percent=90),
         ("elasticsearch: ", "elasticsearch_disk_high_percent is 92", "high < stop <= 93"),

@@ -16,6 +16,8 @@ CONFIG = "roles/web/tasks/config.yml"
 README = "roles/web/README.md"
 TEMPLATE = "roles/web/templates/web.conf.j2"
 ADR = "docs/adr/0001-web.md"
+ALERTS = "roles/web/files/rules.yml"
+RINGS = "tests/acceptance/alerts.yml"
 
 GOOD = {
     DEFAULTS: "---\nweb_port: 443\n",
@@ -118,6 +120,14 @@ Type `make test` or
         "---\nscenario: {test_sequence: [create, converge, verify]}\nverifier: {directory: ../../tests/acceptance}\n"
     ),
     "tests/acceptance/test_site.py": '"""The site."""\n',
+    ALERTS: """\
+groups:
+  - rules:
+      - {alert: Down, labels: {severity: page}, annotations: {runbook: docs/runbooks/alerts.md#down}}
+""",
+    "docs/runbooks/alerts.md": "# An alert rings\n\n## Down\n",
+    RINGS: "tests: [{alert_rule_test: [{alertname: Down, exp_alerts: [{}]}]}]\n",
+    "experiments/off.yml": "alerts: {ring: [{name: Down, within_seconds: 9}], may: [Down]}\n",
     "requirements/dev.txt": "ansible==1 --hash=sha256:00\nansible-core==2.19.1 --hash=sha256:00\n",
     "meta/runtime.yml": '---\nrequires_ansible: ">=2.19.0"\n',
 }
@@ -187,6 +197,11 @@ SPOILED: list[tuple[str, str, str | None, str | None]] = [
     ("decisions_are_whole", ADR, "## Consequences\n", ""),
     ("decisions_are_whole", "docs/adr/README.md", "0001-web.md", "web.md"),
     ("decisions_are_whole", "docs/adr/0003-c.md", None, "# C\n"),
+    ("alerts_are_explained_and_proven", ALERTS, "#down", "#up"),
+    ("alerts_are_explained_and_proven", ALERTS, "severity: page", "severity: warning"),
+    ("alerts_are_explained_and_proven", "docs/runbooks/alerts.md", "## Down", "## Up"),
+    ("alerts_are_explained_and_proven", RINGS, "[{}]", "[]"),
+    ("alerts_are_explained_and_proven", "experiments/off.yml", "may: [Down]", "may: [Up]"),
 ]
 
 

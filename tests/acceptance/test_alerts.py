@@ -1,0 +1,74 @@
+"""Prometheus sees every part of the site, and each alert rings when it has to. With faults: test_chaos.py."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance import lab
+
+MONITORING = lab.group("prometheus")[0]
+CURL = ("curl", "--silent", "--show-error", "--fail", "--cacert", "/etc/ssl/site/ca.crt")
+CERTIFICATE = ("--cert", "/etc/ssl/site/host.crt", "--key", "/etc/ssl/site/host.key")
+
+
+def query(expression: str) -> list[dict[str, Any]]:
+    """Return what Prometheus answers to a query, a series each."""
+    ask = ("--get", "--data-urlencode", f"query={expression}", "https://127.0.0.1:9090/api/v1/query")
+    done = lab.run(MONITORING, *CURL, *CERTIFICATE, *ask)
+    assert done.returncode == 0, done.stderr
+    found: list[dict[str, Any]] = json.loads(done.stdout)["data"]["result"]
+    return found
+
+
+def test_each_alert_rings_when_it_has_to() -> None:
+    """Prometheus's own test of rules: the samples in alerts.yml, and what they make ring."""
+    tests = Path(__file__).with_name("alerts.yml").read_text(encoding="utf-8")
+    rules = "/etc/prometheus/site-rules.yml"
+    script = f'cd "$(mktemp -d)"; cp {rules} rules.yml; cat > alerts.yml; promtool test rules alerts.yml'
+    done = lab.run(MONITORING, "sh", "-euc", script, stdin=tests)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_prometheus_sees_every_part() -> None:
+    """Each job answers, of each host that it should be asked of; what an alert is made of is there."""
+    lab.wait_until("all targets are up", lambda: not query("up == 0"), 30)
+    seen = {(one["metric"]["job"], one["metric"]["host"]) for one in query("up")}
+    app, databases, search = lab.group("app"), lab.group("postgres"), lab.group("elasticsearch")
+    jobs = {
+        "node": lab.hosts(),
+        "certificate": lab.hosts(),
+        "postgres": databases,
+        "patroni": databases,
+        "etcd": lab.group("etcd"),
+        "haproxy": app,
+        "nginx": app,
+        "site": app,
+        "elasticsearch": search,
+    }
+    assert seen == {(job, host) for job, hosts in jobs.items() for host in hosts}
+    for metric, value in {
+        "sum(patroni_primary)": 1,
+        "sum(patroni_sync_standby)": 1,
+        "sum(patroni_postgres_streaming == 1 and patroni_replica == 1)": 1,
+        "min(etcd_server_has_leader)": 1,
+        "min(pg_up)": 1,
+        'min(probe_success{job=~"site|elasticsearch|certificate"})': 1,
+    }.items():
+        assert [float(one["value"][1]) for one in query(metric)] == [value], metric
+    found = ("nginx_answers_total", "haproxy_server_limit_sessions > 0", "node_filesystem_avail_bytes")
+    for metric in (*found, "patroni_xlog_location"):
+        assert query(metric), metric
+    assert query('min(probe_ssl_earliest_cert_expiry{job="certificate"}) - time() > 300 * 86400')
+
+
+@pytest.mark.parametrize("port", [9090, 9093, 9115])
+def test_nobody_asks_without_a_certificate(port: int) -> None:
+    """Also on the host itself: whoever may silence alerts has a certificate and may read its key."""
+    ask = [*CURL, f"https://127.0.0.1:{port}/metrics"]
+    assert lab.run(MONITORING, *ask).returncode != 0
+    assert lab.run(MONITORING, *ask, *CERTIFICATE).returncode == 0
+    assert lab.run(MONITORING, *ask, *CERTIFICATE, user="nobody").returncode != 0
