@@ -48,6 +48,7 @@ ROLES = {
 # What a voter and a reader saw.
 ANSWERS = {"confirmed": COLOURS["blue"], "asked to send again (503)": COLOURS["orange"], "failed": COLOURS["red"]}
 PAGES = {"served": COLOURS["green"], "failed": COLOURS["red"]}
+SEVERITIES = {"page": COLOURS["red"], "ticket": COLOURS["orange"]}
 MARKS = {"inject": "fault", "heal": "healed", "relief": "relieved", "guardrail": "guardrail"}
 
 Json = dict[str, Any]
@@ -104,6 +105,11 @@ def spec(ours: Mapping[str, Any], window: Window) -> Json:
     bins = Counter(one["done"] // BIN_SECONDS for one in requests["votes"] if one["outcome"] == "ok")
     segments = [one for one in line["segments"] if one["begin"] < high and one["end"] > low]
     roles = [role for role in ROLES if role in {one["role"] for one in segments}]
+    rings = [
+        one | {"row": f"{one['alert']} {one['host']}".strip()}
+        for one in ours["figures"].get("alerts", ())
+        if one["begin"] < high and one["end"] > low
+    ]
     found = [one for one in marks(line) if low <= one["t"] <= high]
     rows = _rows(found, LABEL_SHARE * (high - low))
     bars = [
@@ -123,6 +129,7 @@ def spec(ours: Mapping[str, Any], window: Window) -> Json:
             rows=rows,
             roles=roles,
             role_colours=[ROLES[role] for role in roles],
+            severities=SEVERITIES if rings else {},
             bin_seconds=BIN_SECONDS,
             most=max(bins.values(), default=1),
             step=max(len(values) for values in shown.values()) // MOST_POINTS + 1,
@@ -135,6 +142,7 @@ def spec(ours: Mapping[str, Any], window: Window) -> Json:
     drawing["datasets"] = requests | {
         "marks": found,
         "segments": [one | {"label": f"timeline {one['timeline']}"} for one in segments],
+        "rings": rings,
         "pauses": ours["figures"]["pauses"],
         "bars": [
             {"begin": outage["begin"], "end": end, "y": y, "colour": c, "label": text} for end, y, c, text in bars

@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from chaoslab import __version__, figures
+from chaoslab import __version__, alerts, figures
+from chaoslab.alerts import Expected, Ring
 from chaoslab.experiment import Experiment
 from chaoslab.files import InputError, compact
 from chaoslab.ledger import Check, Span, check
@@ -49,12 +50,14 @@ class Evidence:
     events: Sequence[Event]
     after: Mapping[str, Contents]
     before: Contents | None = None
+    # None where nobody was asked for alerts.
+    rings: Sequence[Ring] | None = None
 
 
 def load_evidence(folder: Path) -> Evidence:
     """Read what role and voter wrote into a run's folder; raise InputError for a file that cannot be used."""
     before = next(iter(sorted(folder.glob("before-*.txt"))), None)
-    samples = folder / "samples.jsonl"
+    samples, rings = folder / "samples.jsonl", folder / "alerts.json"
     return Evidence(
         votes=load_requests(folder / "votes.jsonl", "votes"),
         reads=load_requests(folder / "reads.jsonl", "reads"),
@@ -62,6 +65,7 @@ def load_evidence(folder: Path) -> Evidence:
         events=load_events(folder / "events.jsonl"),
         after={path.stem.removeprefix("after-"): load_contents(path) for path in sorted(folder.glob("after-*.txt"))},
         before=load_contents(before) if before else None,
+        rings=alerts.load_rings(rings) if rings.exists() else None,
     )
 
 
@@ -130,6 +134,7 @@ def judge(experiment: Experiment, evidence: Evidence) -> Verdict:
         *_vote_rules(experiment, evidence, found),
         *_ledger_rules(ledger),
         *_cluster_rules(experiment, evidence, found),
+        *_alert_rules(experiment, evidence, inject),
     ]
     return Verdict(rules, found, list(_notes(evidence, found, ledger)))
 
@@ -173,6 +178,10 @@ def measure(
             "whole_after_heal": None if whole is None else whole + look_from - whole_since,
             "heal": None if heal is None else heal - inject,
         },
+        "alerts": [
+            asdict(ring) | {"begin": round(ring.begin - inject, 1), "end": round(ring.end - inject, 1)}
+            for ring in evidence.rings or ()
+        ],
     }
 
 
@@ -296,6 +305,15 @@ def _cluster_rules(experiment: Experiment, evidence: Evidence, found: Mapping[st
             yield Rule("guardrail", "Run cut short by a guardrail", event.text, "no", holds=False)
 
 
+def _alert_rules(experiment: Experiment, evidence: Evidence, inject: float) -> Iterator[Rule]:
+    expected = Expected.of(experiment.content)
+    if expected is not None and evidence.rings is not None:
+        begin = evidence.votes.begin
+        wrong = alerts.wrong(expected, evidence.rings, begin, inject)
+        rang = alerts.text(evidence.rings, begin, inject)
+        yield Rule("alerts", "Alerts", "; ".join([*wrong, f"rang: {rang}"]), expected.text(), not wrong)
+
+
 def _notes(evidence: Evidence, found: Mapping[str, Any], ledger: Check) -> Iterator[str]:
     if found["votes"]["late"] > LATE_SECONDS:
         yield (
@@ -321,6 +339,9 @@ def _notes(evidence: Evidence, found: Mapping[str, Any], ledger: Check) -> Itera
         )
     if evidence.before is None:
         yield "The ledger was not read before the run, so votes from before could not be missed."
+    begin = evidence.votes.begin
+    if earlier := sorted({ring.alert for ring in evidence.rings or () if ring.begin <= begin}):
+        yield f"{', '.join(earlier)} rang already when the run began."
     if unknown := found["votes"]["info"]:
         yield f"Of {unknown} votes whose voter was not told the outcome, {ledger.landed} count. Sent again, all do."
 
@@ -441,6 +462,7 @@ def summary(experiment: Experiment, verdict: Verdict) -> str:
         parts.insert(2, f"{len(given_up)} given up by the restore, {point:.1f} s of them from before the fault")
     if cluster["sampled"]:
         parts.append(f"whole again {seconds(cluster['whole_after_heal'])} after {after_what(found)}")
+    parts += [rule.measured for rule in verdict.rules if rule.key == "alerts"]
     if verdict.holds:
         return f"PASS {experiment.name}: {'; '.join(parts)}"
     wrong = "; ".join(f"{rule.title.lower()}: {rule.measured} (budget {rule.budget})" for rule in verdict.broken)

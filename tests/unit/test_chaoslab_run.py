@@ -195,6 +195,20 @@ def test_the_journal_has_the_shape_of_chaos_toolkit(story: Story, tmp_path: Path
     assert journal["duration"] == pytest.approx(48.0, abs=0.1)
 
 
+@pytest.mark.parametrize(("name", "red"), [("DatabaseDown", set()), ("SiteUnreachable", {"alerts"})])
+def test_an_alert_that_nobody_expects_is_red(story: Story, tmp_path: Path, name: str, red: set[str]) -> None:
+    """What the experiment allows is not; either is in the verdict and in the report."""
+    ring = {"metric": {"alertname": name, "severity": "page"}, "values": [[WALL + story.fault + 20, "1"]]}
+
+    def rang() -> None:
+        (tmp_path / "alerts.json").write_text(json.dumps({"asked": WALL + 60, "data": {"result": [ring]}}))
+
+    _, ours = judged(story, tmp_path, rang)
+    assert broken(ours) == red
+    assert f"rang: {name} after 20 s" in ours["summary"]
+    assert f'<th scope="row">{name}</th>' in (tmp_path / "report.html").read_text()
+
+
 def test_a_planted_loss_is_red(story: Story, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The negative control: one row less in one database, its tally with it."""
 

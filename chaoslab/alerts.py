@@ -1,0 +1,96 @@
+"""What rang during a run, as Prometheus has it, and whether that is what the experiment says. Times in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from chaoslab.files import InputError, read_object
+
+# Prometheus evaluates the rules every 5 s; an alert that is missing for longer than two of them has ended.
+ENDED_SECONDS = 12.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ring:
+    """An alert that rang, and of which host if it is about one. open: it still rang when it was last looked at."""
+
+    alert: str
+    host: str
+    severity: str
+    begin: float
+    end: float
+    open: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What an experiment says about alerts: what rings, each within so long after the first fault, and what may."""
+
+    ring: Mapping[str, float]
+    may: frozenset[str]
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> Expected | None:
+        """Return what an experiment's content says, None when it says nothing."""
+        if (alerts := content.get("alerts")) is None:
+            return None
+        ring = {one["name"]: float(one["within_seconds"]) for one in alerts["ring"]}
+        return cls(ring, frozenset(alerts.get("may", ())))
+
+    def text(self) -> str:
+        """Say it for people."""
+        ring = ", ".join(f"{name} within {limit:g} s" for name, limit in self.ring.items()) or "none"
+        return f"{ring}; no other" + (f" but {', '.join(sorted(self.may))}" if self.may else "")
+
+
+def load_rings(path: Path) -> list[Ring]:
+    """Read Prometheus's answer to `ALERTS{alertstate="firing"}[...]`; raise InputError for anything else."""
+    answer = read_object(path)
+    try:
+        series = [(one["metric"], [float(time) for time, _ in one["values"]]) for one in answer["data"]["result"]]
+        # The last evaluation that anything is known of.
+        last = float(answer["asked"])
+        found = [ring for labels, times in series for ring in _rings(labels, times, last)]
+    except (LookupError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: is no answer of Prometheus about alerts: {error!r}") from error
+    return sorted(found, key=lambda ring: (ring.begin, ring.alert, ring.host))
+
+
+def _rings(labels: Mapping[str, str], times: Sequence[float], last: float) -> Iterator[Ring]:
+    name, host, severity = labels["alertname"], labels.get("host", ""), labels.get("severity", "")
+    begin = before = times[0]
+    for time in times[1:]:
+        if time - before > ENDED_SECONDS:
+            yield Ring(name, host, severity, begin, before)
+            begin = time
+        before = time
+    yield Ring(name, host, severity, begin, before, open=last - before <= ENDED_SECONDS)
+
+
+def wrong(expected: Expected, rings: Iterable[Ring], begin: float, inject: float) -> list[str]:
+    """Return what is not as expected, in words: late or silent alerts, and those that nobody expects.
+
+    What rang before the run and went on is not the fault's doing, unless the fault should have made it ring.
+    """
+    found = []
+    new = [ring for ring in rings if ring.begin > begin]
+    for name, limit in expected.ring.items():
+        first = min((ring.begin - inject for ring in new if ring.alert == name), default=None)
+        if first is None:
+            found.append(f"{name} was silent")
+        elif not 0 <= first <= limit:
+            found.append(f"{name} after {first:.0f} s")
+    known = expected.ring.keys() | expected.may
+    return found + sorted({f"{ring.alert} rang" for ring in new if ring.alert not in known})
+
+
+def text(rings: Iterable[Ring], begin: float, inject: float) -> str:
+    """Say what began to ring during a run and how long after the first fault, each alert once."""
+    first: dict[str, float] = {}
+    for ring in rings:
+        if ring.begin > begin:
+            first.setdefault(ring.alert, ring.begin - inject)
+    return ", ".join(f"{name} after {after:.0f} s" for name, after in first.items()) or "none"
