@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.acceptance import lab
@@ -33,8 +34,11 @@ def test_each_alert_rings_when_it_has_to() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_prometheus_sees_every_part() -> None:
+def test_prometheus_sees_every_part(browser: httpx.Client) -> None:
     """Each job answers, of each host that it should be asked of; what an alert is made of is there."""
+    # nginx's answers are counted from the first one on.
+    assert browser.get(lab.url("/polls/")).is_success
+    lab.wait_until("the answer is counted", lambda: query("nginx_answers_total") != [], 30)
     lab.wait_until("all targets are up", lambda: not query("up == 0"), 30)
     seen = {(one["metric"]["job"], one["metric"]["host"]) for one in query("up")}
     app, databases, search = lab.group("app"), lab.group("postgres"), lab.group("elasticsearch")
@@ -59,8 +63,7 @@ def test_prometheus_sees_every_part() -> None:
         'min(probe_success{job=~"site|elasticsearch|certificate"})': 1,
     }.items():
         assert [float(one["value"][1]) for one in query(metric)] == [value], metric
-    found = ("nginx_answers_total", "haproxy_server_limit_sessions > 0", "node_filesystem_avail_bytes")
-    for metric in (*found, "patroni_xlog_location"):
+    for metric in ("haproxy_server_limit_sessions > 0", "node_filesystem_avail_bytes", "patroni_xlog_location"):
         assert query(metric), metric
     assert query('min(probe_ssl_earliest_cert_expiry{job="certificate"}) - time() > 300 * 86400')
 
