@@ -75,3 +75,12 @@ def test_nobody_asks_without_a_certificate(port: int) -> None:
     assert lab.run(MONITORING, *ask).returncode != 0
     assert lab.run(MONITORING, *ask, *CERTIFICATE).returncode == 0
     assert lab.run(MONITORING, *ask, *CERTIFICATE, user="nobody").returncode != 0
+
+
+@pytest.mark.parametrize("host", lab.group("postgres"))
+def test_asking_for_metrics_makes_no_errors(host: str) -> None:
+    """Of primary and standby alike: each error would be lines in the log, every five seconds."""
+    found = lab.run(
+        host, "sh", "-c", "grep -h -E ' exporter@[^ ]+ ERROR:' /var/log/postgresql/*.log | tail -n 3"
+    ).stdout
+    assert found == ""
