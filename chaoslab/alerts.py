@@ -70,27 +70,31 @@ def _rings(labels: Mapping[str, str], times: Sequence[float], last: float) -> It
     yield Ring(name, host, severity, begin, before, open=last - before <= ENDED_SECONDS)
 
 
-def wrong(expected: Expected, rings: Iterable[Ring], begin: float, inject: float) -> list[str]:
-    """Return what is not as expected, in words: late or silent alerts, and those that nobody expects.
+def _first(rings: Iterable[Ring], begin: float, inject: float) -> dict[str, float]:
+    """Return how long after the first fault each alert first began to ring in the run, the earliest first.
 
-    What rang before the run and went on is not the fault's doing, unless the fault should have made it ring.
+    What rang before the run and went on is not among them: it is not the fault's doing.
     """
+    found: dict[str, float] = {}
+    for ring in sorted(rings, key=lambda ring: ring.begin):
+        if ring.begin > begin:
+            found.setdefault(ring.alert, ring.begin - inject)
+    return found
+
+
+def wrong(expected: Expected, rings: Iterable[Ring], begin: float, inject: float) -> list[str]:
+    """Return what is not as expected, in words: late or silent alerts, and those that nobody expects."""
     found = []
-    new = [ring for ring in rings if ring.begin > begin]
+    first = _first(rings, begin, inject)
     for name, limit in expected.ring.items():
-        first = min((ring.begin - inject for ring in new if ring.alert == name), default=None)
-        if first is None:
+        if name not in first:
             found.append(f"{name} was silent")
-        elif not 0 <= first <= limit:
-            found.append(f"{name} after {first:.0f} s")
-    known = expected.ring.keys() | expected.may
-    return found + sorted({f"{ring.alert} rang" for ring in new if ring.alert not in known})
+        elif not 0 <= first[name] <= limit:
+            found.append(f"{name} after {first[name]:.0f} s")
+    return found + [f"{name} rang" for name in sorted(first.keys() - expected.ring.keys() - expected.may)]
 
 
 def text(rings: Iterable[Ring], begin: float, inject: float) -> str:
     """Say what began to ring during a run and how long after the first fault, each alert once."""
-    first: dict[str, float] = {}
-    for ring in rings:
-        if ring.begin > begin:
-            first.setdefault(ring.alert, ring.begin - inject)
+    first = _first(rings, begin, inject)
     return ", ".join(f"{name} after {after:.0f} s" for name, after in first.items()) or "none"

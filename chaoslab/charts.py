@@ -107,7 +107,7 @@ def spec(ours: Mapping[str, Any], window: Window) -> Json:
     roles = [role for role in ROLES if role in {one["role"] for one in segments}]
     rings = [
         one | {"row": f"{one['alert']} {one['host']}".strip()}
-        for one in ours["figures"].get("alerts", ())
+        for one in ours["figures"]["alerts"]
         if one["begin"] < high and one["end"] > low
     ]
     found = [one for one in marks(line) if low <= one["t"] <= high]
