@@ -61,6 +61,17 @@ def test_every_witness_is_ready() -> None:
     assert all(one["standbys"] == [lab.standby()] for one in found)
 
 
+@pytest.mark.usefixtures("whole_cluster")
+def test_every_witness_is_ready_after_all_of_etcd_was_restarted() -> None:
+    """A member that starts knows no login of before, so a witness has to log in there again."""
+    lab.wait_until("witnesses that are ready", lab.witness_is_ready, lab.READY_SECONDS)
+    for host in lab.group("etcd"):
+        lab.on(host).check_output("systemctl restart etcd")
+    # They look twice a second.
+    time.sleep(3)
+    lab.wait_until("witnesses that are ready again", lab.witness_is_ready, lab.READY_SECONDS)
+
+
 def test_status_shows_the_witnesses() -> None:
     """As a person asks for it."""
     lab.wait_until("witnesses that are ready", lab.witness_is_ready, lab.READY_SECONDS)

@@ -69,7 +69,8 @@ class Endpoint:
             self.connection.close()
             raise EtcdError(f"{self.url}: {str(error) or type(error).__name__}") from error
         if not isinstance(answer, dict) or response.status != http.client.OK or "error" in answer:
-            text = answer.get("error") if isinstance(answer, dict) else answer
+            # Version 3.4 says it twice, 3.5 in its message only.
+            text = answer.get("message") if isinstance(answer, dict) else answer
             raise EtcdError(f"{self.url}: {text}")
         return answer
 
