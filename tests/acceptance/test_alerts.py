@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from tests.acceptance import lab
+from tests.acceptance.elastic import SHIPPERS
 
 MONITORING = lab.group("prometheus")[0]
 CURL = ("curl", "--silent", "--show-error", "--fail", "--cacert", "/etc/ssl/site/ca.crt")
@@ -61,11 +62,28 @@ def test_prometheus_sees_every_part(browser: httpx.Client) -> None:
         "min(etcd_server_has_leader)": 1,
         "min(pg_up)": 1,
         'min(probe_success{job=~"site|elasticsearch|certificate"})': 1,
+        "count(patroni_witness_ready)": len(lab.group("witness")),
+        "count(filebeat_blocked)": len(SHIPPERS),
+        "max(filebeat_blocked)": 0,
+        "count(archive_waiting_seconds)": len(databases),
+        'count(node_systemd_unit_state{name="filebeat.service",state="active"} == 1)': len(SHIPPERS),
     }.items():
         assert [float(one["value"][1]) for one in query(metric)] == [value], metric
     for metric in ("haproxy_server_limit_sessions > 0", "node_filesystem_avail_bytes", "patroni_xlog_location"):
         assert query(metric), metric
     assert query('min(probe_ssl_earliest_cert_expiry{job="certificate"}) - time() > 300 * 86400')
+
+
+def test_a_gunicorn_that_is_down_is_seen_without_visitors() -> None:
+    """Prometheus's own question whether the site is ready is passed on to the other one, and counted."""
+    app = lab.on(lab.group("app")[0])
+    app.check_output("supervisorctl stop gunicorn-8000")
+    try:
+        seen = 'rate(nginx_passed_over_total{server="127.0.0.1:8000"}[20s]) > 0'
+        lab.wait_until("it is counted", lambda: query(seen) != [], 40)
+        assert query('probe_success{job="site"} == 0') == []
+    finally:
+        app.check_output("supervisorctl start gunicorn-8000")
 
 
 @pytest.mark.parametrize("port", [9090, 9093, 9115])

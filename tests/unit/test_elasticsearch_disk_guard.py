@@ -30,6 +30,7 @@ class Cluster:
         self.indices: dict[str, dict[str, Any]] = {}
         self.aliases: dict[str, dict[str, Any]] = {}
         self.blocked = False
+        self.status = "yellow"
         self.writes: list[tuple[str, str, Any]] = []
 
     def add(self, number: int, size: int, **aliases: dict[str, bool]) -> str:
@@ -52,6 +53,7 @@ class Cluster:
         streams = {"data_streams": [{"indices": [{"index_name": name} for name in self.indices]}]}
         return {
             "/_cluster/state/master_node": {"master_node": "id-a"},
+            "/_cluster/health": {"status": self.status},
             "/_nodes/stats/fs": {"nodes": {f"id-{name}": self.node(name) for name in self.used}},
             "/filebeat-*/_alias": {name: {"aliases": aliases} for name, aliases in self.aliases.items()},
             # Version 6 does not know this call.
@@ -106,10 +108,11 @@ class Cluster:
         return {"acknowledged": True}
 
 
-def look(cluster: Cluster, node: str = "a") -> None:
-    """Let the guard of ``node`` look once, with marks at 80 and 90 %."""
+def look(cluster: Cluster, node: str = "a") -> bool:
+    """Let the guard of ``node`` look once, with marks at 80 and 90 %; return whether it found that logs are taken."""
     options = argparse.Namespace(node=node, indices="filebeat-*", high=80, stop=90, data_streams=cluster.data_streams)
-    guard.Guard(cluster, options).run()
+    taken: bool = guard.Guard(cluster, options).run()
+    return taken
 
 
 ROLLED_OVER, WRITTEN = {"is_write_index": False}, {"is_write_index": True}
@@ -182,16 +185,24 @@ def test_above_the_stop_mark_the_cluster_refuses_writes_until_below_it(capsys: p
     cluster.add(1, 100, logs=WRITTEN)
     for used in (905, 905, 899, 881):
         cluster.used["a"] = used
-        look(cluster)
+        assert not look(cluster)
         assert cluster.blocked
     assert len(cluster.writes) == 1
     cluster.used["a"] = 879
-    look(cluster)
+    assert look(cluster)
     assert not cluster.blocked
     assert len(cluster.writes) == 2
     lines = capsys.readouterr().out.splitlines()
     assert "<4>disk of a is 90.5 % used (905 of 1000 MB), above 90 %: writes are refused, senders wait" in lines
     assert lines[-1] == "<5>disk of a is 87.9 % used (879 of 1000 MB), below 88 %: writes are taken again"
+
+
+def test_a_red_cluster_takes_no_logs(logs: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+    """And the journal says where to look; the unit that fails is what Prometheus sees."""
+    assert look(logs)
+    logs.status = "red"
+    assert not look(logs)
+    assert capsys.readouterr().out.startswith("<4>the cluster is red")
 
 
 def test_a_block_by_elasticsearch_itself_is_lifted_below_the_stop_mark(

@@ -248,6 +248,15 @@ def test_what_is_a_reason_to_restart_and_what_is_not(tmp_path: Path, looks: list
     assert host.restarts == sum("Restarting" in line for line in host.journal)
 
 
+@pytest.mark.parametrize(("said", "blocked"), [("", 0), ("no index", 1)])
+def test_prometheus_is_told_whether_events_wait(tmp_path: Path, said: str, blocked: int) -> None:
+    """In a file that the node exporter's account may read."""
+    path = tmp_path / "filebeat.prom"
+    watchdog.save_metrics(path, watchdog.State(said=said))
+    assert f"filebeat_blocked {blocked}\n" in path.read_text("utf-8")
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"looks": [{}]}', '{"looks": [], "restarted": null}'])
 def test_unreadable_state_is_a_new_beginning(tmp_path: Path, content: str) -> None:
     """A cut-off or older file costs patience, not the run."""
@@ -258,7 +267,7 @@ def test_unreadable_state_is_a_new_beginning(tmp_path: Path, content: str) -> No
 
 def real(folder: Path, *arguments: str) -> Any:
     """Return a real host, with all that belongs to it in a folder, and more of the command line."""
-    places = [f"--{option}={folder}" for option in ("registry", "state", "certs")]
+    places = [f"--{option}={folder}" for option in ("registry", "state", "metrics", "certs")]
     return watchdog.Host(watchdog.parse([*places, f"--socket={folder}/stats.sock", *arguments]))
 
 

@@ -496,7 +496,7 @@ class FakeMembers(Members):
 @pytest.fixture
 def witness(etcd: Etcd, tmp_path: Path) -> Iterator[Witness]:
     """Return a witness of a whole pair, which trusts the leader."""
-    report = Report("main", tmp_path / "status.json")
+    report = Report("main", tmp_path / "status.json", tmp_path / "witness.prom")
     made = Witness("main", etcd, FakeMembers(), Agent(0), report, LIMITS, interval=0, hold_off=60)
     for _ in range(5):
         made.turn()
@@ -516,6 +516,7 @@ def test_the_witness_acts_once_and_says_so(
 ) -> None:
     """The leader's key goes, sync gets a new revision, and the journal has a line for each change and no more."""
     assert status(witness)["ready"]
+    assert "patroni_witness_ready 1\n" in witness.report.metrics.read_text("utf-8")
     assert isinstance(witness.members, FakeMembers)
     witness.members.said["postgres-1"] = None
     for _ in range(6):
@@ -534,6 +535,7 @@ def test_the_witness_acts_once_and_says_so(
     assert found["reason"] == "nobody holds the lease"
     assert found["last"]["leader"] == "postgres-1"
     assert not found["ready"]
+    assert "patroni_witness_ready 0\n" in witness.report.metrics.read_text("utf-8")
 
 
 def address_of(witness: Witness) -> tuple[str, int]:

@@ -106,12 +106,15 @@ class Guard:
         """Write a line to the journal."""
         print(f"{priority}{text}", flush=True)
 
-    def run(self) -> None:
-        """Look once and act; only the guard of the elected master does, so that no two act at once."""
+    def run(self) -> bool:
+        """Look once and act; return whether logs are taken.
+
+        Only the guard of the elected master does, so that no two act at once.
+        """
         master = self.api.call("GET", "/_cluster/state/master_node")["master_node"]
         nodes = self.api.call("GET", "/_nodes/stats/fs")["nodes"]
         if nodes.get(master, {}).get("name") != self.options.node:
-            return
+            return True
         disks = [
             Disk(node["name"], node["fs"]["total"]["total_in_bytes"], node["fs"]["total"]["available_in_bytes"])
             for node in nodes.values()
@@ -119,7 +122,12 @@ class Guard:
         ]
         disk = max(disks, key=lambda one: one.percent)
         freed = self.make_room(disk) if disk.percent > self.options.high else 0
-        self.block(disk, freed)
+        taken = self.block(disk, freed)
+        if red := self.api.call("GET", "/_cluster/health")["status"] == "red":
+            self.say(
+                WARNING, "the cluster is red: an index has no copy left, see GET /_cluster/allocation/explain"
+            )
+        return taken and not red
 
     def make_room(self, disk: Disk) -> int:
         """Delete the oldest indices until the disk is below the high mark; return how many bytes they had."""
@@ -173,8 +181,8 @@ class Guard:
         ]
         return sorted(found, key=lambda index: (index.created, index.name))
 
-    def block(self, disk: Disk, freed: int) -> None:
-        """Refuse writes above the stop mark, and take them again below it."""
+    def block(self, disk: Disk, freed: int) -> bool:
+        """Refuse writes above the stop mark, and take them again below it; return whether they are taken."""
         settings = self.api.call("GET", "/_cluster/settings?flat_settings=true")["persistent"]
         blocked = settings.get(CLUSTER_BLOCK) == "true"
         stop = self.options.stop
@@ -183,13 +191,14 @@ class Guard:
             if not blocked:
                 self.set_cluster_block(value=True)
             self.say(WARNING, f"{disk}, above {stop:g} %: writes are refused, senders wait")
-            return
+            return False
         if blocked and expected < stop - HYSTERESIS_PERCENT:
             self.set_cluster_block(value=None)
             self.say(NOTICE, f"{disk}, below {stop - HYSTERESIS_PERCENT:g} %: writes are taken again")
             blocked = False
         if not blocked:
             self.lift_index_blocks(disk)
+        return not blocked
 
     def set_cluster_block(self, *, value: bool | None) -> None:
         """Set or lift the block on the whole cluster."""
@@ -207,7 +216,7 @@ class Guard:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Look once; return 0, or 1 after saying what went wrong."""
+    """Look once; return 0, or 1 after saying why logs are not taken or it is not known whether they are."""
     parser = argparse.ArgumentParser(description="Keep the disk of Elasticsearch from filling up with logs.")
     parser.add_argument("--url", required=True, help="URL of this host's node, https")
     parser.add_argument("--node", required=True, help="name of this host's node")
@@ -222,11 +231,10 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.url.startswith("https://"):
         parser.error("--url must start with https://")
     try:
-        Guard(Client(options), options).run()
+        return 0 if Guard(Client(options), options).run() else 1
     except (GuardError, OSError) as error:
         print(f"{WARNING}{error}", flush=True)
         return 1
-    return 0
 
 
 if __name__ == "__main__":

@@ -498,12 +498,21 @@ def save_state(path: Path, state: State) -> None:
     new.replace(path)
 
 
+def save_metrics(path: Path, state: State) -> None:
+    """Say for Prometheus whether events wait or are dropped because of Elasticsearch."""
+    new = path.with_suffix(".new")
+    new.write_text(f"# TYPE filebeat_blocked gauge\nfilebeat_blocked {bool(state.said):d}\n", encoding="utf-8")
+    new.chmod(0o644)
+    new.replace(path)
+
+
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--socket", type=Path, required=True, help="unix socket of Filebeat's statistics")
     parser.add_argument("--registry", type=Path, required=True, help="folder of Filebeat's registry")
     parser.add_argument("--state", type=Path, required=True, help="file that keeps what was seen")
+    parser.add_argument("--metrics", type=Path, required=True, help="file that says for Prometheus how it is")
     parser.add_argument("--certs", type=Path, required=True, help="folder with ca.crt, host.crt and host.key")
     for name, text in (
         ("--file", "pattern of files it ships"),
@@ -523,6 +532,7 @@ def main() -> int:
     options = parse()
     state = Watchdog(Host(options)).run(load_state(options.state), time.clock_gettime(time.CLOCK_BOOTTIME))
     save_state(options.state, state)
+    save_metrics(options.metrics, state)
     return 0
 
 

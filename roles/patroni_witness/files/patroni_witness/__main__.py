@@ -30,7 +30,7 @@ def main(path: str) -> int:
         etcd=Etcd(endpoints, settings["keys"], timeout),
         members=Members(settings["members"], tls, timeout),
         agent=Agent(int(settings["agent_port"])),
-        report=Report(settings["name"], Path(settings["status_file"])),
+        report=Report(settings["name"], Path(settings["status_file"]), Path(settings["metrics_file"])),
         limits=Limits(**{name: int(settings[name]) for name in Limits.__dataclass_fields__}),
         interval=float(settings["interval"]),
         hold_off=int(settings["hold_off"]),

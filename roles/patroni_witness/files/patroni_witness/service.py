@@ -18,7 +18,7 @@ from .decision import Limits, Look, Memory, Relief, Verdict, decide, ready, reli
 from .etcd import Etcd, EtcdError
 from .members import Members
 
-# The status file is written at every change and at least this often.
+# Both files are written at every change and at least this often.
 STATUS_SECONDS = 5
 
 
@@ -37,10 +37,11 @@ def notify(state: str) -> None:
 
 @dataclass
 class Report:
-    """What the journal and the status file say."""
+    """What the journal, the status file and the file of metrics say."""
 
     name: str
     path: Path
+    metrics: Path
     reason: str = ""
     since: str = ""
     written: float = 0.0
@@ -65,15 +66,21 @@ class Report:
         }
         if status != self.shown or time.monotonic() - self.written >= STATUS_SECONDS:
             self.shown, self.written = status, time.monotonic()
-            new = self.path.with_suffix(".new")
-            new.write_text(json.dumps(status | {"at": moment()}) + "\n", encoding="utf-8")
-            new.replace(self.path)
+            put(self.path, json.dumps(status | {"at": moment()}) + "\n")
+            put(self.metrics, f"# TYPE patroni_witness_ready gauge\npatroni_witness_ready {prepared:d}\n")
 
     def note(self, relief: Relief, outcome: str) -> None:
         """Say how an attempt to relieve a leader ended."""
         standbys = ", ".join(sorted(relief.standbys))
         say(f"relieving {relief.leader} in favour of {standbys}: {outcome}.")
         self.last = {"at": moment(), "leader": relief.leader, "standbys": sorted(relief.standbys), "outcome": outcome}
+
+
+def put(path: Path, text: str) -> None:
+    """Write a file in one step."""
+    new = path.with_suffix(".new")
+    new.write_text(text, encoding="utf-8")
+    new.replace(path)
 
 
 def moment() -> str:
