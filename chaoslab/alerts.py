@@ -47,15 +47,20 @@ class Expected:
 
 
 def load_rings(path: Path) -> list[Ring]:
-    """Read Prometheus's answer to `ALERTS{alertstate="firing"}[...]`; raise InputError for anything else."""
+    """Read what rang from a file with Prometheus's answer; raise InputError for anything else."""
     answer = read_object(path)
     try:
-        series = [(one["metric"], [float(time) for time, _ in one["values"]]) for one in answer["data"]["result"]]
-        # The last evaluation that anything is known of.
-        last = float(answer["asked"])
-        found = [ring for labels, times in series for ring in _rings(labels, times, last)]
+        return rings(answer)
     except (LookupError, TypeError, ValueError) as error:
         raise InputError(f"{path}: is no answer of Prometheus about alerts: {error!r}") from error
+
+
+def rings(answer: Mapping[str, Any]) -> list[Ring]:
+    """Return what rang by Prometheus's answer to `ALERTS{alertstate="firing"}[...]`, and `asked`, when it was given."""
+    series = [(one["metric"], [float(time) for time, _ in one["values"]]) for one in answer["data"]["result"]]
+    # The last evaluation that anything is known of.
+    last = float(answer["asked"])
+    found = [ring for labels, times in series for ring in _rings(labels, times, last)]
     return sorted(found, key=lambda ring: (ring.begin, ring.alert, ring.host))
 
 

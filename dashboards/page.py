@@ -77,13 +77,12 @@ PAGE = """<!DOCTYPE html>
 <style>{style}</style>
 </head>
 <body>
-<header><h1>{title}</h1><p>{description}</p><p>{range}</p></header>
+<header><h1>{title}</h1><p>{description}</p><p>{range}</p>{links}</header>
 <main>
 {figures}
 {tables}
 </main>
-<footer><p>Hover over a panel for its figures. All times are UTC.
-The land outline is Natural Earth's (public domain).</p></footer>
+<footer><p>Hover over a panel for its figures. All times are UTC. {note}</p></footer>
 {data}
 <script>{library}</script>
 <script>{script}</script>
@@ -137,14 +136,17 @@ def answered(dashboard: Json, answers: list[Json]) -> list[Json]:
                 own.append(next(rest))
                 del data["url"]
                 data["values"] = own[-1]
-        width = panel["grid"]["w"] * COLUMN - GAP
-        height = panel["grid"]["h"] * (ROW + GAP) - GAP
         # As Kibana does it: a panel fills its place.
         panel["spec"].setdefault("autosize", {"type": "fit", "contains": "padding"})
-        panel["spec"].update(width=width, height=height)
+        panel["spec"].update(size(panel["grid"]))
         table = table_csv(panel["table"], own[0]) if panel.get("table") else None
         panels.append({**panel, "csv": table})
     return panels
+
+
+def size(grid: Json) -> dict[str, int]:
+    """Return the width and height in pixels of a place in the grid."""
+    return {"width": grid["w"] * COLUMN - GAP, "height": grid["h"] * (ROW + GAP) - GAP}
 
 
 def at(node: Any, path: str) -> Any:  # noqa: ANN401 - JSON
@@ -225,6 +227,12 @@ def script_safe(spec: dict[str, Any]) -> str:
     return json.dumps(spec, separators=(",", ":")).replace("<", "\\u003c")
 
 
+def links(others: list[tuple[str, str]]) -> str:
+    """Return links to other pages: what each is about, and where it is from here."""
+    found = ", ".join(f'<a href="{html.escape(where)}">{html.escape(what)}</a>' for what, where in others)
+    return f"<nav><p>See also: {found}</p></nav>" if found else ""
+
+
 def page(dashboard: Json, time_range: str, panels: list[Json], pictures: dict[str, str]) -> str:
     """Return the page."""
     return PAGE.format(
@@ -232,6 +240,8 @@ def page(dashboard: Json, time_range: str, panels: list[Json], pictures: dict[st
         title=html.escape(dashboard["title"]),
         description=html.escape(dashboard["description"]),
         range=html.escape(time_range),
+        links=links(dashboard.get("links", [])),
+        note=html.escape(dashboard.get("note", "")),
         style=STYLE,
         figures="\n".join(figure(panel, own_ids(pictures[panel["name"]], panel["name"])) for panel in panels),
         tables="\n".join(table(panel) for panel in panels if panel["csv"]),

@@ -124,9 +124,7 @@ class Guard:
         freed = self.make_room(disk) if disk.percent > self.options.high else 0
         taken = self.block(disk, freed)
         if red := self.api.call("GET", "/_cluster/health")["status"] == "red":
-            self.say(
-                WARNING, "the cluster is red: an index has no copy left, see GET /_cluster/allocation/explain"
-            )
+            self.say(WARNING, "the cluster is red: an index has no copy left, see GET /_cluster/allocation/explain")
         return taken and not red
 
     def make_room(self, disk: Disk) -> int:
