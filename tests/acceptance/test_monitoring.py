@@ -199,6 +199,16 @@ def test_dashboards_are_drawn(chromium: Browser) -> None:
         rows = list(csv.DictReader(table))
     assert sum(int(row["count"]) for row in rows) >= 0.9 * VISITS
     assert all(-90 <= float(row["latitude"]) <= 90 and -180 <= float(row["longitude"]) <= 180 for row in rows)
+    assert 'href="metrics/index.html"' in page
+    for host in ("", *lab.hosts()):
+        metrics = folder / "metrics" / host / "index.html"
+        panels = re.findall(r'data-panel="([^"]+)">(.*?)</script>', metrics.read_text(encoding="utf-8"))
+        # The kernel may not say how long anything waited.
+        assert {name for name, spec in panels if "Nothing to show" in spec} <= {"gunicorns", "units", "pressure"}, (
+            metrics
+        )
+        if host in {"", MONITORING}:
+            pages.assert_file_is_whole(chromium, metrics)
 
 
 @pytest.mark.parametrize(
