@@ -223,7 +223,15 @@ REFUSALS: dict[str, tuple[Change, tuple[str, ...]]] = {
     ),
     "unknown source of packages": (
         set_variables(elastic_packages_source="tarball"),
-        ("elastic_packages: ", "elastic_packages_source", "auto, elastic, assembled"),
+        ("elastic_packages: ", "elastic_packages_source", "auto, elastic, assembled, directory"),
+    ),
+    "packages that nobody has brought": (
+        set_variables(elastic_packages_source="directory"),
+        ("elastic_packages: ", "elastic_packages_source is directory and elastic_packages_directory ''"),
+    ),
+    "packages that were brought to another place": (
+        set_variables(elastic_packages_source="directory", elastic_packages_directory="/nowhere"),
+        ("elastic_packages: ", "/nowhere (elastic_packages_directory) is no folder on the control node"),
     ),
     "alerts by mail without a server": (
         set_variables(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -16,8 +18,9 @@ from tests.unit.load import load
 ROLE = Path(__file__).resolve().parents[2] / "roles" / "elastic_packages"
 
 
-repository = load("roles/elastic_packages/files/repository.py")
 signing_key = load("roles/elastic_packages/files/signing_key.py")
+packing = load("roles/elastic_packages/files/packing.py")
+repository = load("roles/elastic_packages/files/repository.py")
 stage_elasticsearch = load("roles/elastic_packages/files/stage_elasticsearch.py")
 stage_filebeat = load("roles/elastic_packages/files/stage_filebeat.py")
 
@@ -33,8 +36,8 @@ def no_agents_left(tmp_path: Path) -> Iterator[None]:
 def test_versions_agree() -> None:
     """The versions that hosts ask for are the ones that are built."""
     wanted = yaml.safe_load((ROLE / "vars" / "main.yml").read_text("utf-8"))["__elastic_packages_assembled"]
-    assert wanted["elasticsearch"] == repository.RECIPES["elasticsearch"].version == stage_elasticsearch.VERSION
-    assert wanted["filebeat"] == repository.RECIPES["filebeat"].version == stage_filebeat.VERSION
+    assert wanted["elasticsearch"] == packing.RECIPES["elasticsearch"].version == stage_elasticsearch.VERSION
+    assert wanted["filebeat"] == packing.RECIPES["filebeat"].version == stage_filebeat.VERSION
     assert f"{stage_filebeat.MODULE} v{stage_filebeat.VERSION}\n" in (ROLE / "files/filebeat/go.mod").read_text("utf-8")
 
 
@@ -127,16 +130,21 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
+def filebeat(cache: Path) -> Any:
+    """Return Filebeat's package as it is built here."""
+    return repository.packages(cache, ["filebeat"], None)["filebeat"]
+
+
 def test_repository_is_built_once_and_checked(small: Path) -> None:
     """Built, found intact, not built again; an index or a package that was changed afterwards is refused."""
     assert repository.status(small, ["filebeat"])["missing"] == ["filebeat"]
-    repository.build(small, "filebeat")
-    folder = repository.place(small, "filebeat")
+    repository.build(small, filebeat(small))
+    folder = filebeat(small).folder
     assert sorted(path.name for path in folder.iterdir()) == ["InRelease", "Packages", "filebeat_7.10.2_amd64.deb"]
     assert not list(small.glob(".build-*"))
     assert (small / "gnupg").stat().st_mode & 0o777 == 0o700
     first = (folder / "InRelease").read_bytes()
-    repository.build(small, "filebeat")
+    repository.build(small, filebeat(small))
     assert (folder / "InRelease").read_bytes() == first
     assert repository.status(small, ["filebeat"])["missing"] == []
 
@@ -157,10 +165,9 @@ def test_repository_is_built_once_and_checked(small: Path) -> None:
 
 def test_equal_files_give_an_equal_package(small: Path, tmp_path: Path) -> None:
     """The package depends on neither time nor place of the build."""
-    repository.build(small, "filebeat")
-    repository.build(tmp_path / "other", "filebeat")
-    name = repository.deb("filebeat")
-    both = [repository.place(cache, "filebeat") / name for cache in (small, tmp_path / "other")]
+    repository.build(small, filebeat(small))
+    repository.build(tmp_path / "other", filebeat(tmp_path / "other"))
+    both = [filebeat(cache).folder / filebeat(cache).deb for cache in (small, tmp_path / "other")]
     assert both[0].read_bytes() == both[1].read_bytes()
 
 
@@ -168,7 +175,7 @@ def test_failed_build_leaves_nothing(small: Path, capsys: pytest.CaptureFixture[
     """Neither a half-made repository nor its parts."""
     (repository.HERE / "stage_filebeat.py").write_text("raise SystemExit('no network')\n", "utf-8")
     with pytest.raises(subprocess.CalledProcessError):
-        repository.build(small, "filebeat")
+        repository.build(small, filebeat(small))
     assert sorted(path.name for path in small.iterdir()) == ["gnupg", "key.asc", "lock"]
 
 
@@ -177,6 +184,122 @@ def test_missing_programs_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("PATH", str(tmp_path))
     status = json.loads(json.dumps(repository.status(tmp_path, ["elasticsearch", "filebeat"])))
     assert status["lacking"] == ["dpkg", "gnupg", "golang-go", "maven"]
+
+
+VERSIONS = {"elasticsearch": "8.19.3", "filebeat": "8.19.3", "kibana": "8.19.3"}
+
+
+def bring(folder: Path, name: str, version: str, architecture: str = "amd64", file: str = "") -> Path:
+    """Put a package into a folder as if it was downloaded, and return its file."""
+    tree = folder / "tree" / "DEBIAN"
+    tree.mkdir(parents=True, exist_ok=True)
+    control = f"Package: {name}\nVersion: {version}\nArchitecture: {architecture}\nMaintainer: x\nDescription: x\n"
+    (tree / "control").write_text(control, encoding="utf-8")
+    path = folder / (file or f"{name}-{version}-{architecture}.deb")
+    subprocess.run(["dpkg-deb", "--build", tree.parent, path], check=True, capture_output=True)
+    shutil.rmtree(folder / "tree")
+    return path
+
+
+@pytest.fixture
+def downloads(tmp_path: Path) -> Path:
+    """Return a folder with the three packages of Elastic's."""
+    folder = tmp_path / "downloads"
+    for name, version in VERSIONS.items():
+        bring(folder, name, version)
+    return folder
+
+
+def test_packages_that_were_brought_become_repositories(tmp_path: Path, downloads: Path) -> None:
+    """With what they are called there; another file in a package's place is another repository."""
+    cache = tmp_path / "cache"
+    names = list(VERSIONS)
+    found = repository.status(cache, names, downloads)
+    assert found["versions"] == VERSIONS
+    assert found["missing"] == names
+    for package in repository.packages(cache, names, downloads).values():
+        repository.build(cache, package)
+        assert sorted(path.name for path in package.folder.iterdir()) == ["InRelease", "Packages", package.deb]
+    assert repository.status(cache, names, downloads)["missing"] == []
+    (downloads / "elasticsearch-8.19.3-amd64.deb").unlink()
+    bring(downloads, "elasticsearch", "8.19.3", file="elasticsearch-again.deb")
+    assert repository.status(cache, names, downloads)["missing"] == ["elasticsearch"]
+
+
+def test_kibana_need_not_be_brought_and_our_own_pair_fits(tmp_path: Path) -> None:
+    """As it lies in the cache of somebody who has built it."""
+    folder = tmp_path / "downloads"
+    bring(folder, "elasticsearch", "6.8.23", file="elasticsearch_6.8.23_amd64.deb")
+    bring(folder, "filebeat", "7.10.2", file="filebeat_7.10.2_amd64.deb")
+    bring(folder, "hello", "1")
+    found = repository.status(tmp_path / "cache", list(VERSIONS), folder)
+    assert found["versions"] == {"elasticsearch": "6.8.23", "filebeat": "7.10.2", "kibana": ""}
+
+
+def test_what_was_brought_and_does_not_do_is_refused_by_its_file(tmp_path: Path, downloads: Path) -> None:
+    """One thing at a time, and what would be right."""
+
+    def refusal() -> str:
+        with pytest.raises(repository.RepositoryError) as caught:
+            repository.status(tmp_path / "cache", list(VERSIONS), downloads)
+        return str(caught.value)
+
+    twice = bring(downloads, "filebeat", "8.19.4")
+    assert refusal() == (
+        f"{downloads}/filebeat-8.19.3-amd64.deb and {twice} are both filebeat; leave one of them in {downloads}"
+    )
+    (downloads / "filebeat-8.19.3-amd64.deb").unlink()
+    has = f"{downloads} has elasticsearch 8.19.3 and filebeat 8.19.4 and kibana 8.19.3"
+    assert refusal() == f"{has}; all of them must be of one version"
+    twice.unlink()
+    assert f"{downloads} has no package filebeat; Elastic calls it filebeat-" in refusal()
+    foreign = bring(downloads, "filebeat", "8.19.3", "arm64")
+    assert refusal() == f"{foreign} is for arm64; the hosts need the package for amd64"
+    foreign.write_bytes(b"<html>log in</html>")
+    assert refusal().startswith(f"{foreign} is no package: ")
+    shutil.rmtree(downloads)
+    assert refusal() == f"{downloads} (elastic_packages_directory) is no folder on the control node"
+    for name in VERSIONS:
+        bring(downloads, name, "9.2.0")
+    assert "the roles know major version 8" in refusal()
+
+
+def test_what_lies_beside_a_package_is_checked(tmp_path: Path, downloads: Path) -> None:
+    """The checksum, the signature, and whose key it is; nothing is built of what does not match."""
+    cache = tmp_path / "cache"
+    package = repository.packages(cache, ["filebeat"], downloads)["filebeat"]
+    total, signature, key = (
+        downloads / f"{package.brought.name}.sha512",
+        downloads / f"{package.brought.name}.asc",
+        downloads / "GPG-KEY-elasticsearch",
+    )
+
+    def refusal(fingerprint: str) -> str:
+        with pytest.raises(repository.RepositoryError) as caught:
+            repository.build(cache, package, fingerprint)
+        assert not package.folder.exists()
+        return str(caught.value)
+
+    total.write_text(f"{'0' * 128}  {package.brought.name}\n", encoding="utf-8")
+    assert "is not the file that filebeat-8.19.3-amd64.deb.sha512 was made for" in refusal("")
+    digest = hashlib.sha512(package.brought.read_bytes()).hexdigest()
+    total.write_text(f"{digest}  {package.brought.name}\n", encoding="utf-8")
+
+    signer = repository.Signer(tmp_path / "elastic")
+    (tmp_path / "elastic").mkdir()
+    signer.ensure()
+    (mine,) = signing_key.fingerprints(signer.public)
+    repository.gpg(signer.home, "--armor", "--output", signature, "--detach-sign", package.brought)
+    assert "needs Elastic's key beside it, as GPG-KEY-elasticsearch" in refusal(mine)
+    shutil.copy(signer.public, key)
+    assert "instead of 00000000" in refusal("0" * 40)
+    good = package.brought.read_bytes()
+    package.brought.write_bytes(good + b"x")
+    total.unlink()
+    assert "is not the file that filebeat-8.19.3-amd64.deb.asc was made for" in refusal(mine)
+    package.brought.write_bytes(good)
+    repository.build(cache, package, mine)
+    assert package.folder.is_dir()
 
 
 def test_only_the_published_key_is_trusted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
