@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -129,17 +130,21 @@ def time_axis(times: Range, field: str) -> Json:
     return {"field": field, "type": "temporal", "scale": {"type": "utc", "domain": domain}, "axis": axis}
 
 
+@cache
+def theme() -> Json:
+    """Return what all panels have, but for the theme's data, which are a search in Elasticsearch."""
+    found: Json = yaml.safe_load((FOLDER / "theme.yml").read_text("utf-8"))
+    return {name: part for name, part in found.items() if name != "data"}
+
+
 def shown(panel: Mapping[str, Any], spec: Json) -> Json:
     """Return a panel as the page takes it, with its place and its title, over the theme of all panels."""
-    theme = yaml.safe_load((FOLDER / "theme.yml").read_text("utf-8"))
-    # The theme's data are a search in Elasticsearch.
-    del theme["data"]
     grid = panel["grid"]
     size = page.size(grid)
     title = {"text": panel["title"], "subtitle": panel["subtitle"]}
     own = {"title": title, "autosize": {"type": "fit", "contains": "padding"}, **size, **spec}
     names = {"name": panel["name"], "title": panel["title"], "description": panel["subtitle"]}
-    return {**names, "grid": grid, "csv": None, "spec": merge(theme, own)}
+    return {**names, "grid": grid, "csv": None, "spec": merge(theme(), own)}
 
 
 def bars(told: Iterable[Ring]) -> list[Json]:
@@ -238,7 +243,6 @@ def grafana() -> Json:
     top = 0
     for kind in ("site", "host"):
         rows = pages[kind]["panels"]
-        first = min(panel["grid"]["y"] for panel in rows)
         title = pages[kind]["title"].format(host="$host")
         panels.append({"type": "row", "title": title, "gridPos": {"x": 0, "y": top, "w": GRAFANA_COLUMNS, "h": 1}})
         for panel in rows:
@@ -250,7 +254,7 @@ def grafana() -> Json:
                 "expr": own.format(query=panel["query"]),
                 "legendFormat": panel["line"].replace("{", "{{").replace("}", "}}"),
             }
-            place = {"x": grid["x"] // 2, "y": top + 1 + grid["y"] - first, "w": grid["w"] // 2, "h": grid["h"]}
+            place = {"x": grid["x"] // 2, "y": top + 1 + grid["y"], "w": grid["w"] // 2, "h": grid["h"]}
             panels.append(
                 {
                     "type": "timeseries",
