@@ -17,7 +17,6 @@ from django.conf import settings
 from django.db import connections
 
 from polls.voting import cast_vote
-from sreproject.postgresql.base import TOLD_SECONDS
 
 
 def programs() -> Path:
@@ -154,8 +153,6 @@ class Server:
         finally:
             for alias in aliases:
                 self.connect_alias(alias)
-            # For so long nobody asks again.
-            time.sleep(TOLD_SECONDS)
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 10) -> None:

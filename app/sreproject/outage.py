@@ -5,7 +5,6 @@ import random
 import threading
 import time
 from collections.abc import Iterator
-from typing import ClassVar
 
 from django.conf import settings
 from django.db import DatabaseError, Error, InterfaceError, OperationalError, connections
@@ -14,12 +13,10 @@ logger = logging.getLogger(__name__)
 
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 0.25
-# While many threads of a process wait they take turns, so many a second, as far as that makes none of
-# them pause for longer than the crowded pause. An attempt may be a connection with TLS and a password
-# to check: hundreds of votes that waited, each trying four times a second, kept a small host too busy
-# for its own recovery.
-TURNS_A_SECOND = 25
-CROWDED_PAUSE = 1.0
+# While work fails, the threads of a process try it so many times a second together. An attempt may be a
+# connection with TLS and a password to check: a hundred votes that waited, each trying once a second, kept
+# a small host too busy for its own recovery.
+TRIES_A_SECOND = 4
 
 # The server is not (or no longer) a writable primary, or it lost a race: the same statement can
 # succeed on the next connection.
@@ -67,23 +64,58 @@ def is_outage(error: BaseException | None) -> bool:
     return error is not None and (isinstance(error, DatabaseUnavailableError | OperationalError) or is_transient(error))
 
 
+class CircuitBreaker:
+    """What the threads of a process know of one kind of work: whether it fails at present, and who tries next."""
+
+    def __init__(self) -> None:
+        """Begin with trust."""
+        self._changed = threading.Condition()
+        self._failing = False
+        self._next_try = 0.0
+
+    def wait(self, earliest: float, deadline: float) -> bool:
+        """Wait until this thread may try; return False when that is not before the deadline.
+
+        It may at once while nothing fails, otherwise in its turn, or as soon as another thread had success.
+        All times are those of the monotonic clock.
+        """
+        with self._changed:
+            while True:
+                now = time.monotonic()
+                turn = max(earliest, self._next_try) if self._failing else earliest
+                if turn <= now:
+                    self._next_try = now + 1 / TRIES_A_SECOND
+                    return True
+                if now >= deadline:
+                    return False
+                self._changed.wait(min(turn, deadline) - now)
+
+    def report(self, *, good: bool) -> None:
+        """Remember how an attempt went; a success lets all others try."""
+        with self._changed:
+            if good and self._failing:
+                self._changed.notify_all()
+            self._failing = not good
+
+
+breakers = {"read": CircuitBreaker(), "vote": CircuitBreaker()}
+
+
 class Attempts:
     """Attempts at one piece of database work, until a deadline.
 
-    Iterating gives attempt after attempt, the last one at the deadline, with a short pause between
-    them that grows, and grows longer where many wait. An attempt is never cut off, since cancelling
-    a commit that waits for the standby would acknowledge it; so the last one ends after the
-    deadline: by `connect_timeout` when there is no server, and by the server's own wait when there
-    is one.
+    Iterating gives attempt after attempt with a short pause between them, and the last one at the
+    deadline. While others of its kind fail as well they take turns, so that one whose turn does not
+    come is given up without a last attempt. An attempt is never cut off, since cancelling a commit
+    that waits for the standby would acknowledge it; so the last one ends after the deadline: by
+    `connect_timeout` when there is no server, and by the server's own wait when there is one.
     """
 
-    _turns: ClassVar[threading.Lock] = threading.Lock()
-    _turn: ClassVar[float] = 0
-
     def __init__(self, what: str) -> None:
-        """Start the clock; `what` names the work in the log."""
+        """Start the clock; `what` is the kind of work, which the log names."""
         self.what = what
         self.number = 0
+        self._breaker = breakers[what]
         self._started = time.monotonic()
         self._reasons: dict[str, str] = {}
 
@@ -94,24 +126,19 @@ class Attempts:
 
     def __iter__(self) -> Iterator[int]:
         """Yield the number of each attempt; end at the deadline."""
-        deadline = settings.VOTE_DEADLINE_SECONDS
+        deadline = self._started + settings.VOTE_DEADLINE_SECONDS
         pause = FIRST_PAUSE
-        self.number = 1
-        yield self.number
-        while (left := deadline - self.elapsed) > 0:
-            jittered = pause * random.uniform(0.5, 1)  # noqa: S311 - not for cryptography
-            time.sleep(min(max(jittered, self._until_turn()), left))
-            pause = min(2 * pause, LONGEST_PAUSE)
+        earliest = self._started
+        while self._breaker.wait(earliest, deadline):
+            last = time.monotonic() >= deadline
             self.number += 1
             yield self.number
-
-    @classmethod
-    def _until_turn(cls) -> float:
-        """Take the next turn of the process; return how far away it is, in seconds."""
-        with cls._turns:
-            now = time.monotonic()
-            cls._turn = min(max(cls._turn + 1 / TURNS_A_SECOND, now), now + CROWDED_PAUSE)
-            return cls._turn - now
+            self._breaker.report(good=False)
+            if last:
+                return
+            jittered = pause * random.uniform(0.5, 1)  # noqa: S311 - not for cryptography
+            earliest = min(time.monotonic() + jittered, deadline)
+            pause = min(2 * pause, LONGEST_PAUSE)
 
     def failed(self, alias: str, error: BaseException) -> None:
         """Drop the connection, so that the next attempt opens a fresh one, and log."""
@@ -125,7 +152,8 @@ class Attempts:
             self._reasons[alias] = reason
 
     def succeeded(self) -> None:
-        """Log how long it took, if anything had failed before."""
+        """Tell the others; log how long it took, if anything had failed before."""
+        self._breaker.report(good=True)
         if self.number > 1:
             logger.warning("%s: done at attempt %d after %.2f s", self.what, self.number, self.elapsed)
 

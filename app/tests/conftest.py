@@ -10,7 +10,7 @@ from django.core.management import call_command
 from django.db import connections
 from testkit import Server
 
-from sreproject import reads
+from sreproject import outage, reads
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +37,8 @@ def django_db_modify_db_settings(postgres: Server) -> None:
 
 @pytest.fixture(autouse=True)
 def _fresh_health(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no test inherit another's opinion of the primary."""
+    """Let no test inherit another's opinion of the databases."""
+    monkeypatch.setattr(outage, "breakers", {what: outage.CircuitBreaker() for what in outage.breakers})
     monkeypatch.setattr(reads, "primary_health", reads.PrimaryHealth())
 
 

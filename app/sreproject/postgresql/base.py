@@ -2,10 +2,8 @@
 
 import threading
 import time
-from collections.abc import Callable
 from typing import Any, ClassVar
 
-import psycopg2
 from django.db import OperationalError
 from django.db.backends.postgresql import base
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE
@@ -15,9 +13,6 @@ from psycopg2.extensions import connection as Connection  # noqa: N812 - a class
 # connect anew after an outage: that keeps a small server so busy that connections time out, are tried
 # again, and nobody gets through; and what was given up goes on taking the server's slots.
 SIZE = 8
-# For how long all threads take one thread's word that the server cannot be reached. Hundreds of votes may be waiting.
-# Were each to ask for itself, several times a second, a small host would be too busy for its own recovery.
-TOLD_SECONDS = 0.1
 
 
 class Shared:
@@ -27,25 +22,6 @@ class Shared:
         """Begin with none."""
         self.free = threading.BoundedSemaphore(SIZE)
         self._idle: list[tuple[Connection, float]] = []
-        self._asking = threading.Lock()
-        self._told: tuple[str, float] | None = None
-
-    def make(self, connect: Callable[[], Connection]) -> Connection:
-        """Make a connection; raise OperationalError when one could not be made a moment ago."""
-        with self._asking:
-            if self._told:
-                reason, until = self._told
-                if time.monotonic() < until:
-                    raise OperationalError(reason)
-                # The others wait for this thread's word.
-                self._told = reason, time.monotonic() + TOLD_SECONDS
-        try:
-            connection = connect()
-        except psycopg2.OperationalError as error:
-            self._told = str(error), time.monotonic() + TOLD_SECONDS
-            raise
-        self._told = None
-        return connection
 
     def take(self, idle_seconds: float) -> Connection | None:
         """Return a connection that was idle for at most so long, the latest first; end the others."""
@@ -86,7 +62,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
             raise OperationalError("all connections are in use")
         try:
             idle = self._shared.take(self.settings_dict["IDLE_SECONDS"])
-            connection = idle or self._shared.make(lambda: super(DatabaseWrapper, self).get_new_connection(conn_params))
+            connection = idle or super().get_new_connection(conn_params)
         except BaseException:
             self._shared.free.release()
             raise
