@@ -334,6 +334,7 @@ class Gateway:
         self.tokens: set[str] = set()
         self.logins = 0
         self.version = "3.5"
+        self.begun_anew = False
 
     def __call__(self, request: Request) -> HttpAnswer:
         """Answer a request over HTTP."""
@@ -345,6 +346,8 @@ class Gateway:
             self.tokens.add(f"token.{self.logins}")
             return 200, json.dumps({"token": f"token.{self.logins}"}).encode()
         if request.headers.get("authorization") not in self.tokens:
+            if self.begun_anew:
+                time.sleep(1.5)
             return 401, self.refusal("etcdserver: invalid auth token", 16)
         try:
             answer: dict[str, Any] = getattr(self, path.replace("/", "_"))(body)
@@ -456,6 +459,22 @@ def test_an_ended_token_is_replaced(etcd: Etcd, gateway: Gateway, version: str) 
     etcd.view()
     gateway.tokens.clear()
     etcd.view()
+    assert gateway.logins == 2
+
+
+def test_a_token_of_before_etcd_was_begun_anew_is_replaced(
+    etcd: Etcd, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gets no answer as long as etcd's index is behind the token's."""
+    monkeypatch.setattr("patroni_witness.etcd.SILENCE", 0)
+    etcd.view()
+    gateway.tokens.clear()
+    gateway.begun_anew = True
+    with pytest.raises(EtcdError):
+        etcd.view()
+    # The question is still open for a moment.
+    etcd.asked[etcd.endpoints[0].url].exception()
+    assert etcd.view() == WHOLE
     assert gateway.logins == 2
 
 

@@ -21,6 +21,9 @@ Json = dict[str, Any]
 STALE_TOKEN = ("invalid auth token", "revision of auth store is old", "revision in header is old", "user name is empty")
 # All members are used this often, in seconds: none shall have to begin with a new token when it is needed.
 REFRESH = 60
+# A token has etcd's index in it. One that is ahead of etcd's, because etcd was begun anew, gets no answer until etcd
+# has come as far. So a member that has not answered for so long, in seconds, is asked for a new one.
+SILENCE = 10
 HEDGE_DELAY = 0.2
 
 
@@ -52,6 +55,7 @@ class Endpoint:
         self.user = user
         self.password_file = password_file
         self.token = ""
+        self.answered = 0.0
         self.lock = threading.Lock()
         self.connection = http.client.HTTPSConnection(
             address.hostname or "", address.port, timeout=timeout, context=tls
@@ -72,6 +76,7 @@ class Endpoint:
             # Version 3.4 says it twice, 3.5 in its message only.
             text = answer.get("message") if isinstance(answer, dict) else answer
             raise EtcdError(f"{self.url}: {text}")
+        self.answered = time.monotonic()
         return answer
 
     def call(self, path: str, body: Json) -> Json:
@@ -86,6 +91,8 @@ class Endpoint:
                     return self.post(path, body)
                 except EtcdError as error:
                     if not any(text in str(error) for text in STALE_TOKEN):
+                        if time.monotonic() - self.answered >= SILENCE:
+                            self.token = ""
                         raise
             self.token = ""
             password = self.password_file.read_text("utf-8").strip()
