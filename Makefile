@@ -21,7 +21,7 @@ endif
 # "prerequisites" comes before "venv" wherever a target names both.
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help prerequisites venv lab test chaos bench lint docs lock destroy
+.PHONY: help prerequisites venv lab test chaos chaos-profiles bench lint docs lock destroy
 
 help: ## Show this list
 	@echo "Targets (LAB=name chooses another lab than '$(LAB)', LAB_DEBIAN=12 Debian 12 for its hosts instead of 13, LAB_APP_HOSTS=2 two app hosts):"
@@ -52,6 +52,9 @@ test: prerequisites venv ## Run everything: linters, unit tests and the stack on
 
 chaos: prerequisites venv ## Run every chaos experiment on the lab, RUNS=n times each, and write the table of all figures
 	@ansible-playbook playbooks/chaos-all.yml -e chaos_runs=$(or $(RUNS),1)
+
+chaos-profiles: prerequisites venv ## Lose the primary under others' settings of Patroni, and say what each costs (half an hour)
+	@ansible-playbook playbooks/chaos-profiles.yml
 
 bench: prerequisites venv ## Measure the lab beside something plainer, in ten minutes (ONLY=site,first,votes,event: parts)
 	@python -m tools.bench $(if $(ONLY),--only $(ONLY))

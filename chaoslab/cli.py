@@ -11,7 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from chaoslab import experiment as experiments
-from chaoslab import judge, report, visits, voter
+from chaoslab import judge, profiles, report, visits, voter
 from chaoslab.files import InputError, compact, read_object, write_text
 from chaoslab.guard import guard
 from chaoslab.observe import Options, observe
@@ -52,8 +52,14 @@ def run_observe(options: argparse.Namespace) -> int:
 def run_plan(options: argparse.Namespace) -> int:
     """Print what a run of an experiment is on a site."""
     site = Site(options.hosts, options.platform)
-    say(compact(plan(experiments.load(options.experiment, witness=bool(site.hosts["witnesses"])), site)))
+    say(compact(plan(chosen(options, len(site.hosts["witnesses"])), site)))
     return PASS
+
+
+def chosen(options: argparse.Namespace, witnesses: int) -> experiments.Experiment:
+    """Return the experiment for a site with so many witnesses, under the profile if one is named."""
+    found = experiments.load(options.experiment, witness=witnesses > 0)
+    return profiles.under(found, options.profile, witnesses) if options.profile else found
 
 
 def run_guard(options: argparse.Namespace) -> int:
@@ -67,7 +73,7 @@ def run_guard(options: argparse.Namespace) -> int:
 def run_judge(options: argparse.Namespace) -> int:
     """Judge a run; write its journal and its page."""
     folder: Path = options.folder
-    experiment = experiments.load(options.experiment, witness=not options.without_witness)
+    experiment = chosen(options, options.witnesses)
     evidence = judge.load_evidence(folder)
     verdict = judge.judge(experiment, evidence)
     found = judge.journal(experiment, evidence, verdict)
@@ -82,6 +88,13 @@ def run_index(options: argparse.Namespace) -> int:
     paths = sorted(options.results.glob("*/journal.json"))
     found = [(path, report.checked(read_object(path), path)) for path in paths]
     write_text(options.results / "index.html", report.index(found, options.results))
+    return PASS
+
+
+def run_profiles(options: argparse.Namespace) -> int:
+    """Print the table of all profiles."""
+    paths = sorted(options.results.glob("*@*/journal.json"))
+    say(profiles.table(report.checked(read_object(path), path) for path in paths).rstrip())
     return PASS
 
 
@@ -104,6 +117,10 @@ def parser() -> argparse.ArgumentParser:
     folder.add_argument("folder", type=Path, metavar="FOLDER", help="the run's files")
     experiment = argparse.ArgumentParser(add_help=False)
     experiment.add_argument("experiment", type=Path, metavar="EXPERIMENT", help="the experiment's file")
+    text = "settings of Patroni that it is run under, of experiments/defaults/profiles.yml (the site's own)"
+    experiment.add_argument("--profile", default="", metavar="NAME", help=text)
+    results = argparse.ArgumentParser(add_help=False)
+    results.add_argument("results", type=Path, metavar="FOLDER", help="a folder of runs")
 
     def command(
         run: Callable[[argparse.Namespace], int], text: str, *parents: argparse.ArgumentParser
@@ -143,10 +160,16 @@ def parser() -> argparse.ArgumentParser:
 
     text = "Judge a run, write its journal and page: 0 every budget holds, 1 one does not, 2 unusable input."
     add = command(run_judge, text, experiment, folder).add_argument
-    add("--without-witness", action="store_true", help="the site has none: take the budget for that")
+    add(
+        "--witnesses",
+        type=int,
+        required=True,
+        metavar="N",
+        help="how many the site has; without any, budgets differ",
+    )
 
-    add = command(run_index, "Make a page with every figure of many runs against its budget.").add_argument
-    add("results", type=Path, metavar="FOLDER", help="a folder of runs; the page is written into it as index.html")
+    command(run_index, "Make FOLDER/index.html, a page with every figure of many runs against its budget.", results)
+    command(run_profiles, "Print a table of what each profile cost, of the newest runs.", results)
     return top
 
 

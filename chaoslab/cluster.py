@@ -106,6 +106,7 @@ def targets(hosts: dict[str, Any], primary: str | None, voters: list[dict[str, A
         "primary": [primary] if primary else [],
         "primary-and-witness": [primary, *lone_witnesses(hosts)[:1]] if primary else [],
         "standby": standbys,
+        "witnesses": hosts["witnesses"],
     }
 
 

@@ -115,7 +115,7 @@ def test_what_a_site_cannot_do_is_refused(name: str, site: Site, message: str) -
 
 def test_the_plan_is_printed_and_knows_whether_there_is_a_witness(capsys: pytest.CaptureFixture[str]) -> None:
     """As JSON; the guardrail is twice the budget that holds on this site."""
-    for witnesses, guardrail in ((["main"], 18), ([], 50)):
+    for witnesses, guardrail in ((["main"], 18), ([], 60)):
         hosts = json.dumps(HOSTS | {"witnesses": witnesses})
         path = str(ROOT / "experiments" / "primary-off.yml")
         assert main(["plan", path, "--hosts", hosts, "--platform", "docker"]) == 0

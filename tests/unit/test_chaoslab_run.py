@@ -68,7 +68,7 @@ class Story:
             rows = self.before + ledger
             (directory / f"after-{node}.txt").write_text("\n".join(rows + _tallies(rows)))
         experiment = str(ROOT / "experiments" / f"{self.experiment}.yml")
-        return ["judge", experiment, str(directory), *([] if self.witness else ["--without-witness"])]
+        return ["judge", experiment, str(directory), "--witnesses", str(int(self.witness))]
 
     def _votes(self, chance: random.Random) -> tuple[list[dict[str, Any]], list[str]]:
         lines, ledger = [_anchor("votes")], []
