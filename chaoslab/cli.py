@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from chaoslab import experiment as experiments
 from chaoslab import judge, profiles, report, visits, voter
@@ -83,18 +84,21 @@ def run_judge(options: argparse.Namespace) -> int:
     return PASS if verdict.holds else RED
 
 
+def journals(results: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """Read the journals of all runs in a folder, those of one experiment from the oldest to the newest."""
+    paths = sorted(results.glob("*/journal.json"))
+    return [(path, report.checked(read_object(path), path)) for path in paths]
+
+
 def run_index(options: argparse.Namespace) -> int:
     """Write the page of many runs."""
-    paths = sorted(options.results.glob("*/journal.json"))
-    found = [(path, report.checked(read_object(path), path)) for path in paths]
-    write_text(options.results / "index.html", report.index(found, options.results))
+    write_text(options.results / "index.html", report.index(journals(options.results), options.results))
     return PASS
 
 
 def run_profiles(options: argparse.Namespace) -> int:
     """Print the table of all profiles."""
-    paths = sorted(options.results.glob("*@*/journal.json"))
-    say(profiles.table(report.checked(read_object(path), path) for path in paths).rstrip())
+    say(profiles.table(journal for _, journal in journals(options.results)).rstrip())
     return PASS
 
 

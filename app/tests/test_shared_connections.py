@@ -91,7 +91,7 @@ def test_no_turn_is_an_outage_like_another(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_one_thread_asks_for_all_while_the_server_is_away(live: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten times a second, however many wait; and they go on as soon as it is back."""
+    """A few times a second, however many wait; and they go on as soon as it is back."""
     asked: list[float] = []
     connect = base.DatabaseWrapper.get_new_connection
 
