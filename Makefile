@@ -21,11 +21,11 @@ endif
 # "prerequisites" comes before "venv" wherever a target names both.
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help prerequisites venv lab test chaos chaos-profiles bench lint docs lock destroy
+.PHONY: help prerequisites venv lab test elastic-8 chaos chaos-profiles bench lint docs lock destroy
 
 help: ## Show this list
 	@echo "Targets (LAB=name chooses another lab than '$(LAB)', LAB_DEBIAN=12 Debian 12 for its hosts instead of 13, LAB_APP_HOSTS=2 two app hosts):"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 prerequisites: ## Install what this machine lacks and start Docker (Debian, root)
 	@scripts/prerequisites
@@ -49,6 +49,9 @@ test: prerequisites venv ## Run everything: linters, unit tests and the stack on
 		lint 'scripts/lint' \
 		pytest 'pytest tests/unit tests/policy app' \
 		molecule 'molecule test'
+
+elastic-8: prerequisites venv ## Test role elasticsearch with Elasticsearch 8.19, as much of it as Maven Central has
+	@molecule test -s elastic_8
 
 chaos: prerequisites venv ## Run every chaos experiment on the lab, RUNS=n times each, and write the table of all figures
 	@ansible-playbook playbooks/chaos-all.yml -e chaos_runs=$(or $(RUNS),1)

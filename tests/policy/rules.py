@@ -83,7 +83,7 @@ PACKAGE_OPTIONS = re.compile(
 
 GROUPS = re.compile(r"\bgroups\s*[\[.]|\bgroup_names\b|\bhostvars\b")
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"")
-MAKE = re.compile(r"(?:^ *|`|\$ |&& )make ((?:[A-Z_]+=\S+ )*)([a-z][a-z-]*)", re.MULTILINE)
+MAKE = re.compile(r"(?:^ *|`|\$ |&& )make ((?:[A-Z_]+=\S+ )*)([a-z][a-z0-9-]*)", re.MULTILINE)
 PLAYBOOK = re.compile(r"\bansible-playbook [^\n`]*?((?:[\w-]+/)*[\w-]+\.yml)(?=[\s`]|$)")
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
@@ -408,7 +408,7 @@ def links_lead_somewhere(repository: Repository) -> Iterator[str]:
 def commands_in_markdown_exist(repository: Repository) -> Iterator[str]:
     """Whoever types what a page says finds the target or the playbook."""
     makefile = repository.texts.get(repository.root / "Makefile", "")
-    targets = set(re.findall(r"^([a-z][a-z-]*):", makefile, re.MULTILINE))
+    targets = set(re.findall(r"^([a-z][a-z0-9-]*):", makefile, re.MULTILINE))
     for path, text in repository.markdown.items():
         for _, target in MAKE.findall(text):
             if target not in targets:

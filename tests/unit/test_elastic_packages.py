@@ -36,7 +36,9 @@ def no_agents_left(tmp_path: Path) -> Iterator[None]:
 def test_versions_agree() -> None:
     """The versions that hosts ask for are the ones that are built."""
     wanted = yaml.safe_load((ROLE / "vars" / "main.yml").read_text("utf-8"))["__elastic_packages_assembled"]
-    assert wanted["elasticsearch"] == packing.RECIPES["elasticsearch"].version == stage_elasticsearch.VERSION
+    assert (
+        wanted["elasticsearch"] == packing.RECIPES["elasticsearch"].version == stage_elasticsearch.DISTRIBUTION.version
+    )
     assert wanted["filebeat"] == packing.RECIPES["filebeat"].version == stage_filebeat.VERSION
     assert f"{stage_filebeat.MODULE} v{stage_filebeat.VERSION}\n" in (ROLE / "files/filebeat/go.mod").read_text("utf-8")
 
@@ -64,12 +66,13 @@ def test_members_of_the_archive_find_their_place(member: str, mode: int | None) 
 def test_paths_are_changed_or_the_build_stops() -> None:
     """A text that is not there means another archive than the one the changes were made for."""
     before = b"#path.data: /path/to/data\n#path.logs: /path/to/logs\n"
-    assert stage_elasticsearch.changed("config/elasticsearch.yml", before) == (
+    distribution = stage_elasticsearch.DISTRIBUTION
+    assert stage_elasticsearch.changed(distribution, "config/elasticsearch.yml", before) == (
         b"path.data: /var/lib/elasticsearch\npath.logs: /var/log/elasticsearch\n"
     )
     with pytest.raises(stage_elasticsearch.BuildError, match="instead of once"):
-        stage_elasticsearch.changed("config/elasticsearch.yml", b"#path.data: /path/to/data\n")
-    assert stage_elasticsearch.changed("lib/some.jar", b"\xff\x00") == b"\xff\x00"
+        stage_elasticsearch.changed(distribution, "config/elasticsearch.yml", b"#path.data: /path/to/data\n")
+    assert stage_elasticsearch.changed(distribution, "lib/some.jar", b"\xff\x00") == b"\xff\x00"
 
 
 def test_another_archive_is_refused(tmp_path: Path) -> None:
@@ -77,7 +80,7 @@ def test_another_archive_is_refused(tmp_path: Path) -> None:
     archive = tmp_path / "elasticsearch.zip"
     archive.write_bytes(b"something else")
     with pytest.raises(stage_elasticsearch.BuildError, match="not what its publisher published"):
-        stage_elasticsearch.check(archive)
+        stage_elasticsearch.check(stage_elasticsearch.DISTRIBUTION, archive)
 
 
 def test_only_what_runs_is_taken_of_the_modules(tmp_path: Path) -> None:

@@ -32,14 +32,13 @@ RECIPES = {
 }
 
 
-def pack(tree: Path, source: Path, destination: Path) -> None:
+def pack(recipe: Recipe, tree: Path, source: Path, destination: Path) -> None:
     """Make a package of the files in ``tree`` and the control files in ``source``, a folder of the package's name.
 
     Raises:
         subprocess.CalledProcessError: dpkg-deb refused.
     """
     name = source.name
-    recipe = RECIPES[name]
     entry = (
         f"{name} ({recipe.version}) stable; urgency=low\n\n  * Packed by role elastic_packages.\n\n"
         f" -- {MAINTAINER}  {formatdate(recipe.epoch)}\n"

@@ -304,7 +304,7 @@ def build(cache: Path, package: Package, fingerprint: str = "") -> None:
             else:
                 subprocess.run([sys.executable, HERE / f"stage_{package.name}.py", tree, work], check=True)
                 print("packing", flush=True)
-                pack(tree, HERE / package.name, made / package.deb)
+                pack(RECIPES[package.name], tree, HERE / package.name, made / package.deb)
             index(made, package, signer)
             made.rename(package.folder)
         print(f"built {package.folder}", flush=True)

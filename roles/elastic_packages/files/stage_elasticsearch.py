@@ -13,11 +13,9 @@ import re
 import subprocess
 import sys
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
-VERSION = "6.8.23"
-SHA256 = "490e9b9fbab9ffb3499938c45850318bd6554d439497842450b60ef22c114fb6"
-ARTIFACT = f"org.elasticsearch.distribution.zip:elasticsearch:{VERSION}:zip"
 FETCHER = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy"
 HOME = "/usr/share/elasticsearch"
 CONFIGURATION = "/etc/elasticsearch"
@@ -27,45 +25,65 @@ SOURCE = Path(__file__).resolve().parent / "elasticsearch"
 FOREIGN = re.compile(r"\.(bat|exe)$|/platform/(darwin|windows)-")
 PROGRAM = re.compile(r"^bin/(?!.*\.jar$)|/platform/[^/]+/bin/")
 
-# What the archive says, and what it must say where configuration, data and logs have folders of their own.
-CHANGES = {
-    "bin/elasticsearch-env": (
-        (
-            "# now set the path to java\n",
-            # The service has its environment already.
-            'if [ -z "$ES_PATH_CONF" ]; then set -a; source /etc/default/elasticsearch; set +a; fi\n# now java\n',
+
+@dataclass(frozen=True)
+class Distribution:
+    """An archive that its publisher gives to Maven."""
+
+    artifact: str
+    sha256: str
+    # What its members say, and what they must say where configuration, data and logs have folders of their own.
+    changes: dict[str, tuple[tuple[str, str], ...]]
+
+    @property
+    def version(self) -> str:
+        """Its version, which the artifact's coordinates have."""
+        return self.artifact.split(":")[2]
+
+
+DISTRIBUTION = Distribution(
+    "org.elasticsearch.distribution.zip:elasticsearch:6.8.23:zip",
+    "490e9b9fbab9ffb3499938c45850318bd6554d439497842450b60ef22c114fb6",
+    {
+        "bin/elasticsearch-env": (
+            (
+                "# now set the path to java\n",
+                # The service has its environment already.
+                'if [ -z "$ES_PATH_CONF" ]; then set -a; source /etc/default/elasticsearch; set +a; fi\n# now java\n',
+            ),
+            ("ES_DISTRIBUTION_TYPE=zip", "ES_DISTRIBUTION_TYPE=deb"),
         ),
-        ("ES_DISTRIBUTION_TYPE=zip", "ES_DISTRIBUTION_TYPE=deb"),
-    ),
-    "config/elasticsearch.yml": (
-        ("#path.data: /path/to/data", "path.data: /var/lib/elasticsearch"),
-        ("#path.logs: /path/to/logs", "path.logs: /var/log/elasticsearch"),
-    ),
-    "config/jvm.options": (
-        ("-XX:HeapDumpPath=data", "-XX:HeapDumpPath=/var/lib/elasticsearch"),
-        ("-XX:ErrorFile=logs/", "-XX:ErrorFile=/var/log/elasticsearch/"),
-        ("8:-Xloggc:logs/", "8:-Xloggc:/var/log/elasticsearch/"),
-        (":file=logs/gc.log:", ":file=/var/log/elasticsearch/gc.log:"),
-    ),
-}
+        "config/elasticsearch.yml": (
+            ("#path.data: /path/to/data", "path.data: /var/lib/elasticsearch"),
+            ("#path.logs: /path/to/logs", "path.logs: /var/log/elasticsearch"),
+        ),
+        "config/jvm.options": (
+            ("-XX:HeapDumpPath=data", "-XX:HeapDumpPath=/var/lib/elasticsearch"),
+            ("-XX:ErrorFile=logs/", "-XX:ErrorFile=/var/log/elasticsearch/"),
+            ("8:-Xloggc:logs/", "8:-Xloggc:/var/log/elasticsearch/"),
+            (":file=logs/gc.log:", ":file=/var/log/elasticsearch/gc.log:"),
+        ),
+    },
+)
 
 
 class BuildError(Exception):
     """The package cannot be made; the text says why."""
 
 
-def changed(name: str, content: bytes) -> bytes:
+def changed(distribution: Distribution, name: str, content: bytes) -> bytes:
     """Return ``content`` of the archive's member ``name`` with the paths of the package.
 
     Raises:
         BuildError: the text to replace is not there exactly once.
     """
-    text = content.decode() if name in CHANGES else ""
-    for old, new in CHANGES.get(name, ()):
+    changes = distribution.changes.get(name, ())
+    text = content.decode() if changes else ""
+    for old, new in changes:
         if text.count(old) != 1:
             raise BuildError(f"{name} has {text.count(old)} times '{old.strip()}' instead of once")
         text = text.replace(old, new)
-    return text.encode() if name in CHANGES else content
+    return text.encode() if changes else content
 
 
 def place(name: str) -> tuple[str, int] | None:
@@ -77,17 +95,18 @@ def place(name: str) -> tuple[str, int] | None:
     return f"{HOME}/{name}", 0o755 if PROGRAM.search(name) else 0o644
 
 
-def check(archive: Path, sha256: str = SHA256) -> None:
-    """Raise BuildError unless the file ``archive`` has this checksum."""
+def check(distribution: Distribution, archive: Path) -> None:
+    """Raise BuildError unless the file ``archive`` has the checksum of the distribution."""
     with archive.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != sha256:
+    if found != distribution.sha256:
         raise BuildError(
-            f"{archive.name} has sha256 {found} instead of {sha256}: it is not what its publisher published"
+            f"{archive.name} has sha256 {found} instead of {distribution.sha256}: "
+            "it is not what its publisher published"
         )
 
 
-def fetch(folder: Path) -> Path:
+def fetch(distribution: Distribution, folder: Path) -> Path:
     """Let Maven fetch the archive into ``folder``, and return it; its local repository stays in ``folder`` as well.
 
     Raises:
@@ -100,13 +119,13 @@ def fetch(folder: Path) -> Path:
             "--quiet",
             f"-Dmaven.repo.local={folder / 'repository'}",
             FETCHER,
-            f"-Dartifact={ARTIFACT}",
+            f"-Dartifact={distribution.artifact}",
             f"-DoutputDirectory={folder}",
         ],
         cwd=folder,
         check=True,
     )
-    return folder / f"elasticsearch-{VERSION}.zip"
+    return folder / f"elasticsearch-{distribution.version}.zip"
 
 
 def put(tree: Path, path: str, content: bytes | str, mode: int = 0o644) -> None:
@@ -117,7 +136,7 @@ def put(tree: Path, path: str, content: bytes | str, mode: int = 0o644) -> None:
     target.chmod(mode)
 
 
-def stage(archive: Path, tree: Path) -> None:
+def stage(distribution: Distribution, archive: Path, tree: Path) -> None:
     """Put the content of ``archive`` and our own files into ``tree``.
 
     Raises:
@@ -132,7 +151,7 @@ def stage(archive: Path, tree: Path) -> None:
             if name == "LICENSE.txt":
                 licence = members.read(info).decode()
             if target := place(name):
-                put(tree, target[0], changed(name, members.read(info)), target[1])
+                put(tree, target[0], changed(distribution, name, members.read(info)), target[1])
     for folder in (f"{HOME}/plugins", "/var/lib/elasticsearch", "/var/log/elasticsearch"):
         (tree / folder.lstrip("/")).mkdir(parents=True, exist_ok=True)
     put(tree, "/etc/default/elasticsearch", (SOURCE / "default").read_text("utf-8"))
@@ -151,11 +170,11 @@ def main() -> int:
     os.umask(0o022)
     try:
         if options.zip is None:
-            print(f"fetching {ARTIFACT}", flush=True)
-        archive = options.zip or fetch(options.work)
-        check(archive)
+            print(f"fetching {DISTRIBUTION.artifact}", flush=True)
+        archive = options.zip or fetch(DISTRIBUTION, options.work)
+        check(DISTRIBUTION, archive)
         print("unpacking", flush=True)
-        stage(archive, options.tree)
+        stage(DISTRIBUTION, archive, options.tree)
     except (BuildError, OSError, subprocess.CalledProcessError, zipfile.BadZipFile) as error:
         print(f"stage_elasticsearch: {error}", file=sys.stderr)
         return 1
