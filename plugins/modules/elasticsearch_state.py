@@ -211,11 +211,15 @@ class State:
 
     def elastic(self, password: str) -> None:
         """Make ``elastic`` have its password where it still has one from before."""
-        if self.client.password != password:
+        if self.client.password == password:
+            return
+        # A node that starts takes the keystore's password until it has read the index of passwords, and has by now.
+        if not self.client.signs_in("elastic", password):
             self.act("set the password of elastic", "POST", "/_security/user/elastic/_password", {"password": password})
             self.differs("password of elastic", "a former one", "set")
-            if not self.check_mode:
-                self.client.password = password
+            if self.check_mode:
+                return
+        self.client.password = password
 
     def roles(self, wanted: dict[str, Json]) -> None:
         """Make these roles exist exactly so."""

@@ -46,6 +46,8 @@ class Elasticsearch:
         self.server: fake_server.Server
         # Answers of the health check before it is well: a status of HTTP each.
         self.unwell: list[int] = []
+        # The password of elastic that a node that starts has read once it is well.
+        self.read = ""
 
     @property
     def writes(self) -> list[tuple[str, str, Any]]:
@@ -70,6 +72,7 @@ class Elasticsearch:
         parts = path.partition("?")[0].strip("/").split("/")
         match (method, parts):
             case ("GET", ["_cluster", "health"]):
+                self.passwords["elastic"] = self.read or self.passwords["elastic"]
                 return (self.unwell.pop(0), {"error": "unwell"}) if self.unwell else (200, {"status": "yellow"})
             case ("GET", ["_security", "_authenticate"]):
                 return 200, {"username": user}
@@ -228,6 +231,13 @@ def test_a_wrong_password_of_elastic_is_told_apart_from_a_slow_start(server: Ela
         elasticsearch_state.wait(client, [REAL, BOOTSTRAP], 120, clock=lambda: next(now), sleep=lambda _: None)
     assert next(now) > elasticsearch_state.WRONG_AFTER_SECONDS
     assert server.calls == []
+
+
+def test_a_password_is_not_set_again_because_a_node_has_just_started(server: Elasticsearch) -> None:
+    """Until it has read the index of passwords, it takes the keystore's and refuses the right one."""
+    converge(server)
+    server.passwords["elastic"], server.read = BOOTSTRAP, REAL
+    assert converge(server)["actions"] == []
 
 
 def test_waits_for_a_cluster_that_is_not_ready(server: Elasticsearch) -> None:
