@@ -27,10 +27,7 @@ DISTRIBUTION = elasticsearch.Distribution(
     "215d5f3dbf0609a149f6218a9e47b6ae2df34ebbff3c5754e35f15a5e5393c8a",
     {
         "bin/elasticsearch-env": (("ES_DISTRIBUTION_TYPE=zip", "ES_DISTRIBUTION_TYPE=deb"),),
-        "config/elasticsearch.yml": (
-            ("#path.data: /path/to/data", "path.data: /var/lib/elasticsearch"),
-            ("#path.logs: /path/to/logs", "path.logs: /var/log/elasticsearch"),
-        ),
+        "config/elasticsearch.yml": elasticsearch.DISTRIBUTION.changes["config/elasticsearch.yml"],
         "config/jvm.options": (
             ("-XX:ErrorFile=hs_err", "-XX:ErrorFile=/var/log/elasticsearch/hs_err"),
             (":file=gc.log:", ":file=/var/log/elasticsearch/gc.log:"),
@@ -45,8 +42,8 @@ GO_SUM = f"""\
 
 # Their times: of the build, by the manifest of a jar, and of the tag.
 RECIPES = {
-    "elasticsearch": Recipe(DISTRIBUTION.version, 1787782247, {"mvn": "maven"}),
-    "filebeat": Recipe(FILEBEAT, 1750263219, {"go": "golang-go"}),
+    "elasticsearch": Recipe(DISTRIBUTION.version, 1787782247, {}),
+    "filebeat": Recipe(FILEBEAT, 1750263219, {}),
 }
 
 
