@@ -131,7 +131,8 @@ def judge(experiment: Experiment, evidence: Evidence) -> Verdict:
     ledger = check(votes, evidence.before, evidence.after, given_up)
     found = measure(evidence, ledger, inject, gaps, restored=given_up is not None)
     rules = [
-        *_vote_rules(experiment, evidence, found),
+        *_vote_rules(experiment, found),
+        *_observation_rules(evidence),
         *_ledger_rules(ledger),
         *_cluster_rules(experiment, evidence, found),
         *_alert_rules(experiment, evidence, inject),
@@ -223,7 +224,7 @@ def _ledger_figures(ledger: Check) -> dict[str, Any]:
     return totals | {"nodes": nodes}
 
 
-def _vote_rules(experiment: Experiment, evidence: Evidence, found: Mapping[str, Any]) -> Iterator[Rule]:
+def _vote_rules(experiment: Experiment, found: Mapping[str, Any]) -> Iterator[Rule]:
     budget, outage, votes, reads = experiment.budget, found["outage"], found["votes"], found["reads"]
     allowed = f"{budget.outage_seconds:g} s"
     if budget.outage_seconds < budget.resolution_seconds:
@@ -254,8 +255,23 @@ def _vote_rules(experiment: Experiment, evidence: Evidence, found: Mapping[str, 
     else:
         failed, text = reads["failed_otherwise"], f"{text}, of those {reads['refused_503']} with 503"
         yield Rule("failed_reads", "Failed page views", text, "none but with 503", failed == 0)
-    if not evidence.votes.complete or not evidence.reads.complete:
-        yield Rule("observed", "The voter ran to its end", "no, it was killed", "yes", holds=False)
+
+
+def _observation_rules(evidence: Evidence) -> Iterator[Rule]:
+    # What nobody saw cannot be judged: each record has to go on until the steady state was looked at again.
+    events, votes, reads = evidence.events, evidence.votes, evidence.reads
+    after = [event.time for event in events if event.kind == "steady-after"]
+    until = min(after) if after else max(event.time + event.duration for event in events if event.kind == "inject")
+    ends = {"votes": votes.ended, "reads": reads.ended}
+    if evidence.samples:
+        ends["samples"] = evidence.samples[-1].answered
+    wrong = [
+        f"{name} end {seconds(until - end)} early" if end is not None else f"who wrote the {name} was killed"
+        for name, end in ends.items()
+        if end is None or end < until
+    ]
+    if wrong:
+        yield Rule("observed", "Seen to its end", f"no, {', '.join(wrong)}", "yes", holds=False)
 
 
 def _ledger_rules(ledger: Check) -> Iterator[Rule]:

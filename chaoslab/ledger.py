@@ -116,7 +116,7 @@ def _check_node(run: RequestLog, before: Contents | None, contents: Contents, gi
     unsent = {token for token in marked if token not in tried}
     refused = {token for token, vote in tried.items() if vote.outcome == FAIL and token in stored}
     foreign = stored - marked - tried.keys() - earlier if before else set()
-    unexpected = refused | (unsent if run.complete else set())
+    unexpected = refused | (set() if run.ended is None else unsent)
     landed = {token for token, vote in tried.items() if vote.outcome == INFO and token in stored}
     wanted = {row.token: row.choice for row in before.rows} if before else {}
     wanted |= {vote.token: vote.choice for vote in tried.values()}
@@ -135,7 +135,7 @@ def _check_node(run: RequestLog, before: Contents | None, contents: Contents, gi
         unexpected=_sorted(unexpected),
         altered=_sorted({row.token for row in contents.rows if wanted.get(row.token, row.choice) != row.choice}),
         doubled=_sorted(token for token, count in counts.items() if count > 1),
-        landed=_sorted(landed | (set() if run.complete else unsent)),
+        landed=_sorted(landed | (unsent if run.ended is None else set())),
         foreign=_sorted(foreign),
         tally_excess=sum(value for value in excess.values() if value > 0),
         tally_shortfall=-sum(value for value in excess.values() if value < 0),

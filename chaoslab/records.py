@@ -50,13 +50,13 @@ class Request:
 
 @dataclass(frozen=True)
 class RequestLog:
-    """A file of requests. complete is False when its writer was killed."""
+    """A file of requests. ended: when its writer stopped; None when it was killed."""
 
     mark: str
     rate: float
     begin: float
     requests: Sequence[Request]
-    complete: bool
+    ended: float | None
 
     @property
     def end(self) -> float:
@@ -104,13 +104,13 @@ def load_requests(path: Path, kind: str) -> RequestLog:
     """Read votes or reads; raise InputError when the file is not of that kind, or holds no request."""
     anchor: dict[str, Any] = {}
     requests: list[Request] = []
-    complete = False
+    ended: float | None = None
     for where, line in read_lines(path):
         try:
             if "anchor" in line:
                 anchor = line["anchor"]
             elif "end" in line:
-                complete = True
+                ended = float(anchor["wall"]) + float(line["end"]["time"])
             else:
                 requests.append(_request(line, float(anchor["wall"])))
         except (KeyError, TypeError, ValueError) as error:
@@ -120,7 +120,7 @@ def load_requests(path: Path, kind: str) -> RequestLog:
     if not requests:
         raise InputError(f"{path}: holds no request")
     requests.sort(key=lambda request: request.number)
-    return RequestLog(str(anchor["mark"]), float(anchor["rate"]), float(anchor["wall"]), requests, complete)
+    return RequestLog(str(anchor["mark"]), float(anchor["rate"]), float(anchor["wall"]), requests, ended)
 
 
 def _request(line: dict[str, Any], zero: float) -> Request:

@@ -29,7 +29,7 @@ def cast(token: str, choice: int, outcome: str) -> Request:
 
 def run_of(votes: Iterable[Request]) -> RequestLog:
     """Return the log of a voter that ran to its end."""
-    return RequestLog(MARK, 20.0, 0.0, tuple(votes), complete=True)
+    return RequestLog(MARK, 20.0, 0.0, tuple(votes), ended=0.0)
 
 
 def contents(rows: list[Row]) -> Contents:
@@ -117,7 +117,7 @@ def test_a_row_nobody_sent_is_unexpected(story: Run) -> None:
     found = check(run, before, after)
     assert wrong(found) == {"unexpected"}
     assert found.union("unexpected") == (token,)
-    killed = check(replace(run, complete=False), before, after)
+    killed = check(replace(run, ended=None), before, after)
     assert not wrong(killed)
     assert token in killed.union("landed")
 

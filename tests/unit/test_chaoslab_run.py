@@ -356,6 +356,21 @@ def test_a_killed_voter_is_red_and_its_unwritten_votes_are_not_unexpected(story:
     assert (code, broken(ours)) == (1, {"observed"})
 
 
+@pytest.mark.parametrize("name", ["votes", "reads", "samples"])
+def test_a_record_that_ends_before_the_run_is_red(story: Story, tmp_path: Path, name: str) -> None:
+    """As when a time limit comes first: what happened since then, nobody saw."""
+    early = story.length - 4
+
+    def cut(lines: list[str]) -> list[str]:
+        found = [json.loads(line) for line in lines]
+        kept = [line for line in found if line.get("asked", 0) < early and "end" not in line]
+        return [json.dumps(line) for line in [*kept, {"end": {"time": early, "reason": "max-seconds"}}]]
+
+    code, ours = judged(story, tmp_path, edit(tmp_path / f"{name}.jsonl", cut))
+    assert (code, broken(ours)) == (1, {"observed"})
+    assert f"seen to its end: no, {name} end 4" in ours["summary"]
+
+
 def test_two_writable_databases_are_red(story: Story, tmp_path: Path) -> None:
     """The old primary comes back as primary."""
 
