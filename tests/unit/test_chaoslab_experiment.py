@@ -35,7 +35,7 @@ DESIGN: dict[str, int | tuple[int, int]] = {
     "gunicorns-restarted": 0,
     "etcd-voter-down": 0,
     "votes-deleted": 180,
-    "databases-lost": 300,
+    "databases-lost": 900,
 }
 
 
