@@ -7,7 +7,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -121,8 +121,10 @@ def serve(folder: Path, answer: Callable[[Request], Answer], *, client_certifica
                 try:
                     connection.do_handshake()
                 except ssl.SSLError:
-                    while socket.socket.recv(connection, 4096):
-                        pass
+                    # Who got the alert, or was the one who sent it, may be gone already.
+                    with suppress(ConnectionResetError):
+                        while socket.socket.recv(connection, 4096):
+                            pass
                 else:
                     super().finish_request(connection, client_address)
 
