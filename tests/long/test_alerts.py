@@ -16,8 +16,9 @@ MAILBOX = "/var/lib/mailbox"
 ADDRESS = "oncall@example.org"
 MAIL = {
     "prometheus_ticket_email": ADDRESS,
-    "prometheus_smtp": {"server": "127.0.0.1:2525", "from": "alerts@example.org", "tls": False},
+    "prometheus_smtp": {"server": "localhost:2525", "from": "alerts@example.org"},
 }
+TRUSTED = "/usr/local/share/ca-certificates/site.crt"
 
 
 def load_rules(text: str) -> None:
@@ -39,17 +40,24 @@ def no_rule_for_voters() -> Iterator[None]:
 
 @pytest.fixture
 def mail_server() -> Iterator[None]:
-    """Have a mail server on the host with Prometheus, and alerts mailed to it, until the test is over."""
+    """Have a mail server on the host with Prometheus, and alerts mailed to it, until the test is over.
+
+    It takes no mail without STARTTLS; the host trusts the site's authority, which is where its certificate is from.
+    """
     monitoring = lab.on(MONITORING)
     monitoring.check_output("apt-get install --yes --no-install-recommends python3-aiosmtpd")
-    server = f"python3 -m aiosmtpd --nosetuid --listen 127.0.0.1:2525 --class aiosmtpd.handlers.Mailbox {MAILBOX}/in"
-    options = "--collect --unit=mailbox --property=User=mail --property=StateDirectory=mailbox"
+    monitoring.check_output(f"cp /etc/ssl/site/ca.crt {TRUSTED} && update-ca-certificates")
+    tls = "--tlscert /etc/ssl/site/host.crt --tlskey /etc/ssl/site/host.key"
+    handler = f"--class aiosmtpd.handlers.Mailbox {MAILBOX}/in"
+    server = f"python3 -m aiosmtpd --nosetuid --listen 127.0.0.1:2525 {tls} {handler}"
+    properties = ("User=mail", "SupplementaryGroups=site-tls", "StateDirectory=mailbox")
+    options = " ".join(["--collect --unit=mailbox", *(f"--property={one}" for one in properties)])
     monitoring.check_output(f"systemd-run --quiet {options} /usr/bin/{server}")
     tags = ("site.yml", "--tags", "prometheus", "--limit", MONITORING)
     assert lab.playbook(*tags, "-e", json.dumps(MAIL)).returncode == 0
     yield
     assert lab.playbook(*tags).returncode == 0
-    monitoring.check_output(f"systemctl stop mailbox; rm -r {MAILBOX}")
+    monitoring.check_output(f"systemctl stop mailbox; rm -r {MAILBOX} {TRUSTED}; update-ca-certificates")
 
 
 READ = """
