@@ -15,10 +15,11 @@ ENDED_SECONDS = 12.0
 
 @dataclass(frozen=True, slots=True)
 class Ring:
-    """An alert that rang, and of which host if it is about one. open: it still rang when it was last looked at."""
+    """An alert that rang, and the host and service that it is about. open: it still rang when it was last looked at."""
 
     alert: str
     host: str
+    service: str
     severity: str
     begin: float
     end: float
@@ -65,41 +66,50 @@ def rings(answer: Mapping[str, Any]) -> list[Ring]:
 
 
 def _rings(labels: Mapping[str, str], times: Sequence[float], last: float) -> Iterator[Ring]:
-    name, host, severity = labels["alertname"], labels.get("host", ""), labels.get("severity", "")
+    name = labels["alertname"]
+    host, service, severity = (labels.get(label, "") for label in ("host", "name", "severity"))
     begin = before = times[0]
     for time in times[1:]:
         if time - before > ENDED_SECONDS:
-            yield Ring(name, host, severity, begin, before)
+            yield Ring(name, host, service, severity, begin, before)
             begin = time
         before = time
-    yield Ring(name, host, severity, begin, before, open=last - before <= ENDED_SECONDS)
+    yield Ring(name, host, service, severity, begin, before, open=last - before <= ENDED_SECONDS)
 
 
-def _first(rings: Iterable[Ring], begin: float, inject: float) -> dict[str, float]:
-    """Return how long after the first fault each alert first began to ring in the run, the earliest first.
+def _first(rings: Iterable[Ring], begin: float) -> dict[str, Ring]:
+    """Return of each alert the one that first began to ring in the run, the earliest first.
 
     What rang before the run and went on is not among them: it is not the fault's doing.
     """
-    found: dict[str, float] = {}
+    found: dict[str, Ring] = {}
     for ring in sorted(rings, key=lambda ring: ring.begin):
         if ring.begin > begin:
-            found.setdefault(ring.alert, ring.begin - inject)
+            found.setdefault(ring.alert, ring)
     return found
 
 
 def wrong(expected: Expected, rings: Iterable[Ring], begin: float, inject: float) -> list[str]:
     """Return what is not as expected, in words: late or silent alerts, and those that nobody expects."""
     found = []
-    first = _first(rings, begin, inject)
+    first = _first(rings, begin)
     for name, limit in expected.ring.items():
         if name not in first:
             found.append(f"{name} was silent")
-        elif not 0 <= first[name] <= limit:
-            found.append(f"{name} after {first[name]:.0f} s")
-    return found + [f"{name} rang" for name in sorted(first.keys() - expected.ring.keys() - expected.may)]
+        elif not 0 <= (after := first[name].begin - inject) <= limit:
+            found.append(f"{name} after {after:.0f} s")
+    unexpected = sorted(first.keys() - expected.ring.keys() - expected.may)
+    return found + [f"{name} rang{_about(first[name])}" for name in unexpected]
+
+
+def _about(ring: Ring) -> str:
+    """Say of what an alert is, in parentheses."""
+    about = ", ".join(filter(None, (ring.host, ring.service)))
+    return f" ({about})" if about else ""
 
 
 def text(rings: Iterable[Ring], begin: float, inject: float) -> str:
     """Say what began to ring during a run and how long after the first fault, each alert once."""
-    first = _first(rings, begin, inject)
-    return ", ".join(f"{name} after {after:.0f} s" for name, after in first.items()) or "none"
+    return (
+        ", ".join(f"{name} after {ring.begin - inject:.0f} s" for name, ring in _first(rings, begin).items()) or "none"
+    )

@@ -16,7 +16,7 @@ CONTENT = {"alerts": {"ring": [{"name": "HostDown", "within_seconds": 40}], "may
 BEGIN, INJECT = 100.0, 110.0
 
 
-def series(name: str, times: list[float], **labels: str) -> dict[str, Any]:
+def series(name: str, times: list[float], /, **labels: str) -> dict[str, Any]:
     """Return a series as Prometheus answers."""
     metric = {"__name__": "ALERTS", "alertname": name, "alertstate": "firing", "severity": "ticket", **labels}
     return {"metric": metric, "values": [[time, "1"] for time in times]}
@@ -34,9 +34,9 @@ def test_an_alert_rings_from_its_first_sample_to_its_last(tmp_path: Path) -> Non
     first = series("HostDown", [120, 125, 135, 160, 165], host="postgres-1")
     rings = load(tmp_path, series("NoPrimary", [190, 195, 200]), first)
     assert rings == [
-        Ring("HostDown", "postgres-1", "ticket", 120, 135),
-        Ring("HostDown", "postgres-1", "ticket", 160, 165),
-        Ring("NoPrimary", "", "ticket", 190, 200, open=True),
+        Ring("HostDown", "postgres-1", "", "ticket", 120, 135),
+        Ring("HostDown", "postgres-1", "", "ticket", 160, 165),
+        Ring("NoPrimary", "", "", "ticket", 190, 200, open=True),
     ]
 
 
@@ -71,8 +71,16 @@ def test_late_silent_and_unexpected_alerts_are_wrong(rings: list[tuple[str, floa
     """And nothing else is."""
     expected = Expected.of(CONTENT)
     assert expected is not None
-    found = [Ring(name, "", "ticket", begin, begin + 10) for name, begin in rings]
+    found = [Ring(name, "", "", "ticket", begin, begin + 10) for name, begin in rings]
     assert alerts.wrong(expected, found, BEGIN, INJECT) == wrong
+
+
+def test_an_alert_that_nobody_expects_is_said_with_what_it_is_about(tmp_path: Path) -> None:
+    """The host, and the service if it is about one: whoever reads a red run need not look for it."""
+    expected = Expected.of(CONTENT)
+    assert expected is not None
+    rings = load(tmp_path, series("UnitFailed", [140], host="postgres-1", name="a.service"), series("HostDown", [130]))
+    assert alerts.wrong(expected, rings, BEGIN, INJECT) == ["UnitFailed rang (postgres-1, a.service)"]
 
 
 def test_an_experiment_says_it_for_people() -> None:
