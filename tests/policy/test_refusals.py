@@ -251,8 +251,8 @@ REFUSALS: dict[str, tuple[Change, tuple[str, ...]]] = {
 
 # A host that has the role: one is checked, in a third of the time. That one host stops all shows in runs of site.yml.
 HOSTS = {
-    **dict.fromkeys(("etcd", "patroni", "pgbackrest"), "postgres-1"),
-    **dict.fromkeys(("keepalived", "nginx", "patroni_witness", "polls"), "main"),
+    **dict.fromkeys(("etcd", "patroni", "patroni_witness", "pgbackrest"), "postgres-1"),
+    **dict.fromkeys(("keepalived", "nginx", "polls"), "main"),
     **dict.fromkeys(("elastic_packages", "elasticsearch", "prometheus"), "monitoring"),
 }
 
