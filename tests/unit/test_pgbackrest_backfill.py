@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-PROGRAM = Path(__file__).parents[2] / "roles/pgbackrest/files/pgbackrest-backfill"
+from tests.unit import shell_script
+
 SEGMENT, HISTORY = "000000020000000000000007", "00000003.history"
 # As pgBackRest lists a segment, with the sum of its content.
 ARCHIVED_SEGMENT = f"17-1/0000000200000000/{SEGMENT}-0123456789abcdef0123456789abcdef01234567.zst"
@@ -33,29 +32,20 @@ class Database:
 
     def run(self, archived: str = "", *, at_list: str = ":", at_push: str = ":") -> tuple[int, list[str]]:
         """Run the script while the archive has these; return its code and what it pushed. at_...: shell commands."""
-        pgbackrest = f"""#!/bin/sh
-            case "$*" in
-            *repo-ls*) echo "{archived}"; {at_list} ;;
-            *archive-push*) echo "${{2##*/}}" >> {self.folder}/pushed; {at_push} ;;
-            esac
-            """
-        controldata = """#!/bin/sh
-            echo "Latest checkpoint's TimeLineID:       3"
-            """
-        for name, text in {"pgbackrest": pgbackrest, "pg_controldata": controldata}.items():
-            (self.folder / name).write_text(text)
-            (self.folder / name).chmod(0o755)
-        (self.folder / "site.env").write_text(
-            f"PGBACKREST_STANZA=site PROGRAMS={self.folder} DATA={self.folder}/data\n"
-        )
         pushed = self.folder / "pushed"
         pushed.write_text("")
-        text = PROGRAM.read_text(encoding="utf-8")
-        for path in ("/etc/pgbackrest/site.env", "/var/spool/pgbackrest/backfilled"):
-            assert path in text
-            text = text.replace(path, str(self.folder / Path(path).name))
-        path = f"{self.folder}:{os.environ['PATH']}"
-        done = subprocess.run(["sh", "-c", text], env={"PATH": path}, capture_output=True, text=True, check=False)
+        programs = {
+            "pgbackrest": f"""case "$*" in
+                *repo-ls*) echo "{archived}"; {at_list} ;;
+                *archive-push*) echo "${{2##*/}}" >> {pushed}; {at_push} ;;
+                esac""",
+            "pg_controldata": """echo "Latest checkpoint's TimeLineID:       3\"""",
+        }
+        site = f"PGBACKREST_STANZA=site PROGRAMS={self.folder} DATA={self.folder}/data\n"
+        (self.folder / "site.env").write_text(site)
+        script = "pgbackrest/files/pgbackrest-backfill"
+        paths = ("/etc/pgbackrest/site.env", "/var/spool/pgbackrest/backfilled")
+        done = shell_script.run(script, folder=self.folder, programs=programs, paths=paths)
         return done.returncode, pushed.read_text().split()
 
 
