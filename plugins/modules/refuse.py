@@ -9,8 +9,9 @@ DOCUMENTATION = r"""
 module: refuse
 short_description: Check a role's input in one task, and say what is wrong with it
 description:
-  - As a row of C(ansible.builtin.assert), in one process instead of one for each on the control node.
-  - The first check that does not hold ends the task.
+  - First the role's options as its C(meta/argument_specs.yml) has them for C(main); all that are invalid are named.
+  - Then the checks, as a row of C(ansible.builtin.assert); the first that does not hold ends the task.
+  - All in one process on the control node, instead of one for each.
 options:
   checks:
     type: list

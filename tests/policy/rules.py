@@ -126,20 +126,18 @@ def specs_equal_defaults(repository: Repository) -> Iterator[str]:
 
 
 @rule
-def specs_cover_both_entry_points(repository: Repository) -> Iterator[str]:
-    """The checks ahead of everything look at the same options as the role itself."""
+def specs_have_their_tasks(repository: Repository) -> Iterator[str]:
+    """Every entry point exists, and the checks ahead of everything look at the options of the role itself."""
     for role in repository.roles:
         where = f"roles/{role.name}/meta/argument_specs.yml"
         points = role.entry_points
-        if "main" in points and "preflight" not in points:
-            yield f"{where}: entry point preflight is missing"
         for point in points:
             if not (role.path / "tasks" / f"{point}.yml").is_file():
                 yield f"{where}: entry point {point} has no tasks/{point}.yml"
         if not points:
             yield f"{where}: has no entry point"
-        if points.get("main") != points.get("preflight", points.get("main")):
-            yield f"{where}: main and preflight differ"
+        if "main" in points and "sre.stack.refuse:" not in repository.texts.get(role.path / "tasks/preflight.yml", ""):
+            yield f"roles/{role.name}/tasks/preflight.yml: does not use sre.stack.refuse, which checks the options"
 
 
 @rule

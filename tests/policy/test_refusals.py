@@ -131,6 +131,10 @@ REFUSALS: dict[str, tuple[Change, tuple[str, ...]]] = {
         set_variables(patroni_postgresql_version=14),
         ("patroni: ", "patroni_postgresql_version", "one of: 15, 17"),
     ),
+    "options of another type": (
+        set_variables(nginx_http_port="http", nginx_hsts_max_age=[]),
+        ("nginx: ", "nginx_http_port", "unable to convert to int", "; ", "nginx_hsts_max_age"),
+    ),
     "even number of voters": (
         drop_member("etcd", "main"),
         ("etcd: ", "etcd_members", "2 voters", "an odd number of at least three"),
@@ -346,6 +350,14 @@ CASES: dict[str, Case] = {
         ["preflight.yml", "-e", '{"filebeat_modules": {"nginks": ["access"]}}'],
         None,
         ("filebeat: ", "filebeat_modules names nginks", "nginx, postgresql"),
+    ),
+    "unknown fileset of Filebeat": (
+        ["preflight.yml", "-e", '{"filebeat_modules": {"nginx": ["acces"], "postgresql": []}}'],
+        None,
+        (
+            "filebeat: ",
+            "filebeat_modules has nginx: ['acces']; give a list of access, error; and postgresql: []; give a list",
+        ),
     ),
     "demo traffic where real people vote": (["demo-traffic.yml"], None, ("demo-traffic: ", "no lab", "lab_dir")),
     "demo traffic without bounds": (
