@@ -25,12 +25,20 @@ class Database:
         """Return what PostgreSQL's archiver has marked."""
         return {path.name for path in (self.folder / "data/pg_wal/archive_status").iterdir()}
 
+    @property
+    def told(self) -> list[str]:
+        """Return what PostgreSQL was told."""
+        told = self.folder / "told"
+        return told.read_text().split() if told.exists() else []
+
     def mark(self, *names: str) -> None:
         """Mark files as the archiver does."""
         for name in names:
             (self.folder / "data/pg_wal/archive_status" / name).touch()
 
-    def run(self, archived: str = "", *, at_list: str = ":", at_push: str = ":") -> tuple[int, list[str]]:
+    def run(
+        self, archived: str = "", *, at_list: str = ":", at_push: str = ":", at_reload: str = ":"
+    ) -> tuple[int, list[str]]:
         """Run the script while the archive has these; return its code and what it pushed. at_...: shell commands."""
         pushed = self.folder / "pushed"
         pushed.write_text("")
@@ -40,6 +48,7 @@ class Database:
                 *archive-push*) echo "${{2##*/}}" >> {pushed}; {at_push} ;;
                 esac""",
             "pg_controldata": """echo "Latest checkpoint's TimeLineID:       3\"""",
+            "pg_ctl": f"echo $1 >> {self.folder}/told; {at_reload}",
         }
         site = f"PGBACKREST_STANZA=site PROGRAMS={self.folder} DATA={self.folder}/data\n"
         (self.folder / "site.env").write_text(site)
@@ -78,9 +87,21 @@ def test_a_primary_has_postgresql_archive_what_the_former_one_kept(primary: Data
     assert primary.run(archived) == (0, [])
     marks = {f"{present}.done", f"{SEGMENT}.ready", f"{HISTORY}.ready"}
     assert primary.marks == marks
+    assert primary.told == ["reload"]
     primary.mark(f"{SEGMENT}.done")
     assert primary.run() == (0, [])
     assert primary.marks == marks | {f"{SEGMENT}.done"}
+    assert primary.told == ["reload"]
+
+
+def test_postgresql_that_stops_meanwhile_is_no_failure(primary: Database) -> None:
+    """It looks for marks when it starts. One that runs and cannot be told is a failure."""
+    primary.mark(f"{SEGMENT}.done")
+    assert primary.run(at_reload="exit 1") == (0, [])
+    (primary.folder / "backfilled").unlink()
+    (primary.folder / "data/postmaster.pid").touch()
+    primary.mark(f"{SEGMENT}.done")
+    assert primary.run(at_reload="exit 1") == (1, [])
 
 
 def test_a_mark_that_postgresql_takes_away_meanwhile_is_no_failure(primary: Database) -> None:
@@ -90,6 +111,7 @@ def test_a_mark_that_postgresql_takes_away_meanwhile_is_no_failure(primary: Data
     code, _ = primary.run(f"17-1/{HISTORY}", at_list=f"mv {marks}/{HISTORY}.ready {marks}/{HISTORY}.done")
     assert code == 0
     assert primary.marks == {f"{HISTORY}.done"}
+    assert primary.told == []
 
 
 def test_a_segment_that_a_rewind_takes_away_meanwhile_is_no_failure(standby: Database) -> None:
