@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +17,7 @@ from tests.acceptance.test_repair import changed
 
 VERSION = "8.19.21"
 UNIT = "elasticsearch.service"
+MEMBERS = lab.group("elasticsearch")
 # Where Filebeat writes, and its first index.
 PLACE = "filebeat-7.17.29"
 INDEX = f"{PLACE}-000001"
@@ -27,7 +28,7 @@ AUTOCONFIGURED = {
     "xpack.security.transport.ssl.keystore.secure_password",
     "xpack.security.transport.ssl.truststore.secure_password",
 }
-SCENARIO = ("molecule/elastic_8/converge.yml", "--limit", MONITORING, "-e", "@molecule/elastic_8/vars/main.yml")
+SCENARIO = ("molecule/elastic_8/converge.yml", "--limit", "elasticsearch", "-e", "@molecule/elastic_8/vars/main.yml")
 
 
 def converge(*arguments: str) -> int:
@@ -37,28 +38,36 @@ def converge(*arguments: str) -> int:
     return sum(map(int, re.findall(r"changed=(\d+)", done.stdout)))
 
 
-def started() -> str:
-    """Return when the service last changed its state."""
-    return changed(MONITORING, UNIT)
+def started() -> dict[str, str]:
+    """Return when each member's service last changed its state."""
+    return {host: changed(host, UNIT) for host in MEMBERS}
 
 
-def is_green() -> bool:
-    """Say whether Elasticsearch answers and has all its shards."""
+def is_whole() -> bool:
+    """Say whether all members are there, and all copies of all shards."""
     health = ask("GET", "/_cluster/health", user="elastic").body
-    return isinstance(health, dict) and health.get("status") == "green"
+    if not isinstance(health, dict):
+        return False
+    return (health.get("status"), health.get("number_of_nodes")) == ("green", len(MEMBERS))
 
 
-def keystore() -> set[str]:
+def master() -> str:
+    """Return the elected master."""
+    name: str = ask("GET", "/_cat/master?format=json", user="elastic").body[0]["node"]
+    return name
+
+
+def keystore(host: str) -> set[str]:
     """Return the names of the keystore's entries."""
     tool = "/usr/share/elasticsearch/bin/elasticsearch-keystore"
-    return set(lab.on(MONITORING).check_output(f"ES_PATH_CONF=/etc/elasticsearch {tool} list").split())
+    return set(lab.on(host).check_output(f"ES_PATH_CONF=/etc/elasticsearch {tool} list").split())
 
 
 @pytest.fixture(scope="module", autouse=True)
 def place() -> None:
     """Have a place for Filebeat's events, as its own set-up makes it, by the user for that."""
     fields = {"properties": {"url": {"properties": {"original": {"type": "keyword"}}}}}
-    template = {"settings": {"number_of_replicas": 0}, "mappings": fields}
+    template = {"settings": {"number_of_replicas": 1}, "mappings": fields}
     body = {"index_patterns": [f"{PLACE}-*"], "template": template}
     for path, content in ((f"_index_template/{PLACE}", body), (INDEX, {"aliases": {PLACE: {"is_write_index": True}}})):
         made = ask("PUT", f"/{path}", content, user="filebeat_setup")
@@ -102,12 +111,17 @@ def events() -> tuple[int, int]:
     return found["hits"]["total"]["value"], found["aggregations"]["different"]["value"]
 
 
+def written() -> int:
+    """Return how many lines the log has."""
+    return int(lab.on(MONITORING).check_output(f"wc -l < {LOG}"))
+
+
 def assert_complete(tell: Callable[[str], None]) -> None:
     """Check that each line that was written is there, once."""
-    written = int(lab.on(MONITORING).check_output(f"wc -l < {LOG}"))
-    took = lab.wait_until("every line", lambda: events()[0] >= written, 120)
-    assert events() == (written, written)
-    tell(f"{written} lines, complete {took:.1f} s after the last")
+    expected = written()
+    took = lab.wait_until("every line", lambda: events()[0] >= expected, 120)
+    assert events() == (expected, expected)
+    tell(f"{expected} lines, complete {took:.1f} s after the last")
 
 
 def add(user: str) -> int:
@@ -119,7 +133,7 @@ def test_it_is_this_version_with_a_basic_licence() -> None:
     """The node's own words."""
     assert ask("GET", "/", user="reader").body["version"]["number"] == VERSION
     assert ask("GET", "/_license", user="elastic").body["license"]["type"] == "basic"
-    lab.wait_until("all shards", is_green, 60)
+    lab.wait_until("all members and shards", is_whole, 60)
 
 
 def test_strangers_are_refused() -> None:
@@ -145,10 +159,10 @@ def test_both_layers_want_a_certificate(port: int) -> None:
 
 def test_nothing_is_left_of_the_package_s_own_security() -> None:
     """It had put its passwords into the keystore and itself into the configuration."""
-    assert not keystore() & AUTOCONFIGURED
-    assert "bootstrap.password" in keystore()
-    configuration = lab.on(MONITORING).file("/etc/elasticsearch/elasticsearch.yml").content_string
-    assert ".p12" not in configuration
+    for host in MEMBERS:
+        assert not keystore(host) & AUTOCONFIGURED
+        assert "bootstrap.password" in keystore(host)
+        assert ".p12" not in lab.on(host).file("/etc/elasticsearch/elasticsearch.yml").content_string
 
 
 def test_writer_adds_and_nothing_else() -> None:
@@ -189,34 +203,37 @@ def test_kibana_s_token_signs_in() -> None:
     path = "/_security/service/elastic/kibana/credential/token/test"
     made = ask("POST", path, user="elastic")
     assert made.status == 200, made.body
-    header = shlex.quote(f"Authorization: Bearer {made.body['token']['value']}")
-    tls = "--cacert /etc/ssl/site/ca.crt --cert /etc/ssl/site/host.crt --key /etc/ssl/site/host.key"
+    tls = ("--cacert", "/etc/ssl/site/ca.crt", "--cert", "/etc/ssl/site/host.crt", "--key", "/etc/ssl/site/host.key")
     url = f"https://{lab.address(MONITORING)}:9200/_security/_authenticate"
-    who = lab.on(MONITORING).check_output(f"curl --silent --fail {tls} --header {header} {url}")
-    assert json.loads(who)["username"] == "elastic/kibana"
+    # Not on the command line, which every user of the host can read.
+    header = f'header = "Authorization: Bearer {made.body["token"]["value"]}"\n'
+    who = lab.run(MONITORING, "curl", "--silent", "--fail", *tls, "--config", "-", url, stdin=header)
+    assert json.loads(who.stdout)["username"] == "elastic/kibana", who.returncode
     assert ask("DELETE", path, user="elastic").status == 200
 
 
 @pytest.mark.usefixtures("rolled_over")
 def test_disk_guard_does_its_work_with_its_rights(tell: Callable[[str], None]) -> None:
     """Above its marks it deletes what is no longer written and has writes refused, which costs no line."""
-    unit = lab.on(MONITORING).check_output("systemctl show --value --property=ExecStart elasticsearch-disk-guard")
+    # The others leave it to the elected master's.
+    host = master()
+    unit = lab.on(host).check_output("systemctl show --value --property=ExecStart elasticsearch-disk-guard")
     command = re.search(r"argv\[\]=(.*?) ;", unit)
     assert command is not None
-    lab.on(MONITORING).check_output("systemctl stop elasticsearch-disk-guard.timer")
+    lab.on(host).check_output("systemctl stop elasticsearch-disk-guard.timer")
     with lines():
         lab.wait_until("lines to arrive", lambda: events()[0] > 100, 60)
-        said = lab.run(MONITORING, "sh", "-c", re.sub(r"--high \d+ --stop \d+", "--high 0 --stop 0", command[1]))
+        said = lab.run(host, "sh", "-c", re.sub(r"--high \d+ --stop \d+", "--high 0 --stop 0", command[1]))
         assert "deleted the oldest index filebeat-written-1 " in said.stdout, said
         assert "writes are refused, senders wait" in said.stdout, said
         assert add("filebeat_writer") == 403
         time.sleep(5)
-        again = lab.run(MONITORING, "sh", "-c", command[1])
+        again = lab.run(host, "sh", "-c", command[1])
         assert again.returncode == 0, again
         assert "writes are taken again" in again.stdout
     assert_complete(tell)
     assert ask("GET", "/filebeat-written-1", user="elastic").status == 404
-    lab.on(MONITORING).check_output("systemctl start elasticsearch-disk-guard.timer")
+    lab.on(host).check_output("systemctl start elasticsearch-disk-guard.timer")
 
 
 def test_killed_node_costs_no_line(tell: Callable[[str], None]) -> None:
@@ -224,12 +241,34 @@ def test_killed_node_costs_no_line(tell: Callable[[str], None]) -> None:
     with lines():
         lab.wait_until("lines to arrive", lambda: events()[0] > 100, 60)
         lab.on(MONITORING).check_output(f"systemctl kill --signal=SIGKILL {UNIT}")
-        lab.wait_until("all shards", is_green, 180)
+        lab.wait_until("all members and shards", is_whole, 180)
     assert_complete(tell)
 
 
-def test_changed_setting_restarts_the_node_once(tell: Callable[[str], None]) -> None:
-    """No line is lost meanwhile; it is what the node then runs with, and the next run changes nothing."""
+@pytest.mark.parametrize("elected", [True, False])
+def test_lost_member_costs_no_line(*, elected: bool, tell: Callable[[str], None]) -> None:
+    """Its machine is off, be it the elected master's or another: two are a majority, and have every line."""
+    # Filebeat's own host stays.
+    if master() == MONITORING:
+        lab.on(MONITORING).check_output(f"systemctl restart {UNIT}")
+    lab.wait_until("all members and shards", is_whole, 180)
+    host = next(one for one in MEMBERS if one != MONITORING and (one == master()) == elected)
+    with lines():
+        lab.wait_until("lines to arrive", lambda: events()[0] > 100, 60)
+        subprocess.run(["docker", "kill", f"{lab.NAME}-{host}"], check=True, capture_output=True)
+        try:
+            before = written()
+            took = lab.wait_until("later lines", lambda: events()[0] > before, 180)
+            time.sleep(20)
+        finally:
+            subprocess.run(["docker", "start", f"{lab.NAME}-{host}"], check=True, capture_output=True)
+        lab.wait_until("all members and shards", is_whole, 300)
+    tell(f"later lines were there {took:.1f} s after the loss")
+    assert_complete(tell)
+
+
+def test_changed_setting_restarts_each_member_once(tell: Callable[[str], None]) -> None:
+    """One by one; no line is lost meanwhile, it is what they then run with, and the next run changes nothing."""
     before = started()
     setting = ("-e", "elasticsearch_heap_mb=520")
     assert converge("--check", *setting) > 0
@@ -237,10 +276,10 @@ def test_changed_setting_restarts_the_node_once(tell: Callable[[str], None]) -> 
     with lines():
         converge(*setting)
     after = started()
-    assert after != before
-    lab.wait_until("all shards", is_green, 60)
-    (node,) = ask("GET", "/_nodes/jvm", user="elastic").body["nodes"].values()
-    assert node["jvm"]["mem"]["heap_max_in_bytes"] == 520 * 1024 * 1024
+    assert all(after[host] != before[host] for host in MEMBERS)
+    lab.wait_until("all members and shards", is_whole, 60)
+    nodes = ask("GET", "/_nodes/jvm", user="elastic").body["nodes"].values()
+    assert [node["jvm"]["mem"]["heap_max_in_bytes"] for node in nodes] == [520 * 1024 * 1024] * len(MEMBERS)
     assert_complete(tell)
     assert converge(*setting) == 0
     assert started() == after
