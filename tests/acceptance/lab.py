@@ -8,7 +8,8 @@ import shutil
 import ssl
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,16 @@ def run(
     docker = ["docker", "exec", "--interactive", "--user", user, f"{NAME}-{host}", *command]
     # The journal's export has bytes between its texts that are none.
     return subprocess.run(docker, input=stdin, check=False, capture_output=True, text=True, errors="replace")
+
+
+@contextmanager
+def switched_off(host: str) -> Iterator[None]:
+    """Take a VM's power away, and give it back."""
+    subprocess.run(["docker", "kill", f"{NAME}-{host}"], check=True, capture_output=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["docker", "start", f"{NAME}-{host}"], check=True, capture_output=True)
 
 
 def sql(host: str, statement: str) -> str:

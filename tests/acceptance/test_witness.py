@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import pytest
 
@@ -18,22 +16,12 @@ TAKEOVER_SECONDS = 60
 REJOIN_SECONDS = 120
 
 
-@contextmanager
-def switched_off(host: str) -> Iterator[None]:
-    """Take a VM's power away, and give it back."""
-    subprocess.run(["docker", "kill", f"{lab.NAME}-{host}"], check=True, capture_output=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["docker", "start", f"{lab.NAME}-{host}"], check=True, capture_output=True)
-
-
 def lose_the_primary() -> tuple[str, load.Load]:
     """Switch the primary's VM off while people vote, until the other is primary; return that, and the votes."""
     old, new = lab.primary(), lab.standby()
     with load.votes() as votes:
         time.sleep(2)
-        with switched_off(old):
+        with lab.switched_off(old):
             lab.wait_until(
                 f"{new} is primary",
                 lambda: lab.sql(new, "select pg_is_in_recovery()") == "f",

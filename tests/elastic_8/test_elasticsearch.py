@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -255,13 +254,10 @@ def test_lost_member_costs_no_line(*, elected: bool, tell: Callable[[str], None]
     host = next(one for one in MEMBERS if one != MONITORING and (one == master()) == elected)
     with lines():
         lab.wait_until("lines to arrive", lambda: events()[0] > 100, 60)
-        subprocess.run(["docker", "kill", f"{lab.NAME}-{host}"], check=True, capture_output=True)
-        try:
+        with lab.switched_off(host):
             before = written()
             took = lab.wait_until("later lines", lambda: events()[0] > before, 180)
             time.sleep(20)
-        finally:
-            subprocess.run(["docker", "start", f"{lab.NAME}-{host}"], check=True, capture_output=True)
         lab.wait_until("all members and shards", is_whole, 300)
     tell(f"later lines were there {took:.1f} s after the loss")
     assert_complete(tell)
