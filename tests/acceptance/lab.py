@@ -118,9 +118,9 @@ def trust() -> ssl.SSLContext:
     return ssl.create_default_context(cafile=CA_FILE)
 
 
-def url(path: str = "/") -> str:
-    """Return an address of the site."""
-    return f"https://{address(group('app')[0])}{path}"
+def url(path: str = "/", app: int = 0) -> str:
+    """Return an address of the site, at one of its app hosts."""
+    return f"https://{address(group('app')[app])}{path}"
 
 
 def wait_until(what: str, condition: Callable[[], bool], seconds: float) -> float:

@@ -43,8 +43,10 @@ class Load:
 
 
 @contextmanager
-def _stream(send: Callable[[httpx.AsyncClient, int], Awaitable[Answer]], rate: float, load: Load) -> Iterator[Load]:
-    client = voter.client(lab.url(), lab.CA_FILE)
+def _stream(
+    send: Callable[[httpx.AsyncClient, int], Awaitable[Answer]], rate: float, load: Load, app: int = 0
+) -> Iterator[Load]:
+    client = voter.client(lab.url(app=app), lab.CA_FILE)
     stream = Stream(partial(send, client), rate, load.sent.append)
 
     async def run() -> None:
@@ -60,16 +62,16 @@ def _stream(send: Callable[[httpx.AsyncClient, int], Awaitable[Answer]], rate: f
             running.result()
 
 
-def votes(rate: float = 20.0) -> AbstractContextManager[Load]:
-    """Vote while the context lasts, each time with a token of its own, taking turns with the choices."""
+def votes(rate: float = 20.0, app: int = 0) -> AbstractContextManager[Load]:
+    """Vote at an app host while the context lasts, each time with another token, taking turns with the choices."""
     with httpx.Client(verify=lab.trust(), trust_env=False) as browser:
-        form = Form.read(browser.get(lab.url("/polls/1/")))
+        form = Form.read(browser.get(lab.url("/polls/1/", app)))
     load = Load()
 
     async def send(client: httpx.AsyncClient, number: int) -> Answer:
         return await voter.vote(client, form, tokens.token(load.mark, number), form.choice(number))
 
-    return _stream(send, rate, load)
+    return _stream(send, rate, load, app)
 
 
 def reads(rate: float = 20.0) -> AbstractContextManager[Load]:

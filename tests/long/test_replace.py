@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 
 import pytest
 
-from tests.acceptance import lab, load
+from tests.acceptance import elastic, lab, load
 from tests.acceptance.test_chaos import LOW_RATE, assert_green, experiment
 from tests.acceptance.test_site import assert_nothing_is_left_to_do
+
+
+def replace_vm(host: str) -> None:
+    """Remove a VM with all that it holds, and put a bare one in its place."""
+    subprocess.run(["docker", "rm", "--force", "--volumes", f"{lab.NAME}-{host}"], check=True, capture_output=True)
+    for command in (("lab-create.yml", "--limit", host), ("replace-host.yml", "-e", f"host={host}")):
+        run = lab.playbook(f"playbooks/{command[0]}", *command[1:])
+        assert run.returncode == 0, run.stdout + run.stderr
 
 
 @pytest.mark.usefixtures("whole_cluster")
@@ -39,3 +48,31 @@ def test_a_voter_that_has_lost_its_data_takes_its_own_place() -> None:
         assert replaced.returncode == 0, replaced.stdout + replaced.stderr
         assert on_lost.file("/run/etcd-join.env").exists is False
     assert votes.failed() == []
+
+
+@pytest.mark.usefixtures("whole_cluster")
+def test_the_vm_of_an_app_host_is_replaced_under_votes() -> None:
+    """Those at the other app host do not wait, and the new one takes votes."""
+    with load.votes(5, app=1) as votes:
+        replace_vm(lab.group("app")[0])
+    with load.votes(5, app=0) as more:
+        lab.wait_until("votes at the new host", lambda: len(more.sent) >= 10, 10)
+    assert votes.failed() + more.failed() == []
+    assert votes.confirmed() | more.confirmed() <= lab.ledger(lab.primary())
+    assert_nothing_is_left_to_do()
+
+
+@pytest.mark.usefixtures("whole_cluster")
+def test_the_vm_with_backups_and_logs_is_replaced_under_votes() -> None:
+    """It begins with a full backup, which can be restored, and with what is left of the logs on the other hosts.
+
+    The last one of the hosts: of those before it Elasticsearch had lines that are gone with them.
+    """
+    with load.votes(5) as votes:
+        replace_vm(elastic.MONITORING)
+    assert votes.failed() == []
+    assert votes.confirmed() <= lab.ledger(lab.primary())
+    drill = lab.playbook("playbooks/restore-drill.yml")
+    assert drill.returncode == 0, drill.stdout
+    elastic.wait_until_complete()
+    assert_nothing_is_left_to_do()

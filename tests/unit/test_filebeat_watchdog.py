@@ -41,6 +41,7 @@ class FakeHost:
     # By file: size and offset.
     watched: dict[str, tuple[int, int]] = field(default_factory=dict)
     wrong: str = ""
+    cluster: str = ""
     # Filebeat's notes, which a test can tell apart by one number; None where they cannot be read.
     noted: int | None = 0
     restarts: int = 0
@@ -65,16 +66,16 @@ class FakeHost:
         assert notes == self.notes()
         return {name: watchdog.File(*both) for name, both in self.watched.items()}
 
-    def elasticsearch(self) -> str:
-        """Return what is wrong with Elasticsearch."""
-        return self.wrong
+    def elasticsearch(self) -> tuple[str, str]:
+        """Return what is wrong with Elasticsearch, and which one it is."""
+        return self.wrong, self.cluster
 
     def restart(self, notes: dict[str, Any] | None) -> None:
         """Count, and become a new process, which begins where the notes say."""
         self.restarts += 1
         self.pid += 1
-        if notes:
-            self.journal.append(f"(begins at {notes['a file']})")
+        if notes is not None:
+            self.journal.append(f"(begins at {notes.get('a file', 'the beginning')})")
 
     def mend(self, notes: dict[str, Any] | None) -> None:
         """Find nothing to mend."""
@@ -122,6 +123,9 @@ def again(dropped: int, noted: int) -> list[str]:
 DROPS = r"Filebeat drops events, {} so far, which it will send again after this: no index\."
 LEFT_OUT = r"{} events are left out: {}\. `journalctl -u filebeat` has them, with the reason\."
 TWICE = "Elasticsearch is well and refused them twice"
+OTHER = {"cluster": "other"}
+ALL_AGAIN, AFTER_ALL = restart("has to send all logs again, because Elasticsearch was set up anew")
+SENT_ALL = [ALL_AGAIN, r"\(begins at the beginning\)", AFTER_ALL]
 HUNG = restart(r"is hung: its statistics are not answered \(timed out\)")
 AFTER_LOOKS = restart("is stuck: 10 events wait and nothing is sent through 3 looks")
 STALLED = restart(r"is stalled: 1 file\(s\) grow and are not read through 3 looks")
@@ -230,6 +234,32 @@ STALLED = restart(r"is stalled: 1 file\(s\) grow and are not read through 3 look
             id="dropped before the first look",
         ),
         pytest.param([at(20), at(None), at(30, 1)], again(1, 20), id="notes that cannot be read keep those of before"),
+        # Not before it has what Filebeat needs, and once.
+        pytest.param(
+            [{**at(20), "cluster": "first"}, {**OTHER, **GONE}, {**at(30), **WELL}, 10, {"cluster": "first"}],
+            SENT_ALL * 2,
+            id="Elasticsearch set up anew",
+        ),
+        pytest.param(
+            [{"cluster": "first"}, {"cluster": ""}, 1, {"cluster": "first"}, 3], [], id="an id that was not known"
+        ),
+        pytest.param(
+            [{**at(20), "cluster": "first"}, {**at(30, 4), **OTHER, **GONE}, {**at(40, 4), **WELL}, at(50), 4],
+            [DROPS.format(4), *SENT_ALL],
+            id="events dropped by one set up anew",
+        ),
+        pytest.param(
+            [{"cluster": "first"}, SILENT, {"answer": stats(), **OTHER}, 5],
+            [
+                *HUNG,
+                *(
+                    rf"Filebeat has to send all logs .*\. Left alone: it was restarted {60 * n} s ago\."
+                    for n in range(1, 5)
+                ),
+                *SENT_ALL,
+            ],
+            id="set up anew just after a restart",
+        ),
     ],
 )
 def test_what_is_a_reason_to_restart_and_what_is_not(tmp_path: Path, looks: list[Look], journal: list[str]) -> None:
@@ -461,7 +491,8 @@ def elasticsearch(tmp_path: Path) -> Iterator[fake_server.Server]:
 
     def answer(request: fake_server.Request) -> fake_server.Answer:
         assert request.headers["authorization"] == "Basic ZmlsZWJlYXRfd3JpdGVyOnB3"
-        return 200 if request.path in {"/", "/pipeline"} else 404, b"{}"
+        body = b'{"cluster_uuid" : "a-9_Z", "version": {}}' if request.path == "/" else b"{}"
+        return 200 if request.path in {"/", "/pipeline"} else 404, body
 
     with fake_server.serve(tmp_path, answer, client_certificate=True) as server:
         (tmp_path / "ca.crt").symlink_to(server.certificate)
@@ -487,4 +518,15 @@ def test_elasticsearch_must_know_what_filebeat_needs(
     monkeypatch.setenv("FILEBEAT_WRITER_PASSWORD", "pw")
     given = [f"--elasticsearch={url.format(elasticsearch.url)}" for url in urls]
     host = real(elasticsearch.certificate.parent, f"--needs={path}", *given)
-    assert host.elasticsearch() == expected.format(elasticsearch.url)
+    wrong, cluster = host.elasticsearch()
+    assert wrong == expected.format(elasticsearch.url)
+    assert cluster == ("a-9_Z" if "{0}" in urls else "")
+
+
+@pytest.mark.parametrize(
+    ("body", "cluster"),
+    [('{"cluster_uuid" : "a-9_Z",', "a-9_Z"), ('{"cluster_uuid":"_na_"}', ""), ('{"name":"monitoring"}', "")],
+)
+def test_a_node_without_its_cluster_has_no_id(body: str, cluster: str) -> None:
+    """As while it starts; Filebeat's notes are not given up for that."""
+    assert watchdog.cluster_id(body) == cluster

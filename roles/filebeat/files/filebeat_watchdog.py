@@ -15,6 +15,9 @@ noted as done. This program keeps a copy of the notes from before and, when Elas
 back: Filebeat sends everything since once more, and what had arrived is refused as a duplicate. An event that is
 refused again then is at fault itself and left out.
 
+An Elasticsearch that was set up anew has nothing of what the old one has acknowledged. Once it takes events, Filebeat
+begins without notes: it sends all that the host's logs still have.
+
 Where notes are so damaged that Filebeat cannot start, they are put right, too.
 """
 
@@ -57,6 +60,9 @@ OUTPUT_COUNTERS = (
     ("libbeat", "output", "write", "errors"),
     ("libbeat", "output", "read", "errors"),
 )
+CLUSTER_ID = re.compile(r'"cluster_uuid"\s*:\s*"([^"]+)"')
+# What a node says that has not found its cluster.
+NO_CLUSTER = "_na_"
 NATIVE_KEY = re.compile(r"native::(\d+)-(\d+)")
 
 
@@ -89,6 +95,8 @@ class Look:
     output: list[int]
     # What was wrong with Elasticsearch, "" for nothing.
     wrong: str = ""
+    # The id that its cluster was given when it was set up, "" where that is not known.
+    cluster: str = ""
     # By "device-inode", which stays when a rotation renames the file.
     files: dict[str, File] = field(default_factory=dict)
 
@@ -108,6 +116,8 @@ class State:
     dropped: int = 0
     # Whether it has begun once more from those notes.
     again: bool = False
+    # The id of the cluster that Filebeat's notes are about.
+    cluster: str = ""
 
 
 class UnreachableError(Exception):
@@ -197,6 +207,12 @@ def is_json(path: Path, form: type) -> bool:
         return False
 
 
+def cluster_id(body: str) -> str:
+    """Return the id that Elasticsearch's cluster got when it was set up, from an answer that has it, or ""."""
+    found = CLUSTER_ID.search(body)
+    return "" if found is None or found[1] == NO_CLUSTER else found[1]
+
+
 class Host:
     """The host that the watchdog runs on, as the command line describes it."""
 
@@ -272,8 +288,8 @@ class Host:
             files[key] = File(status.st_size, noted.get(key))
         return files
 
-    def elasticsearch(self) -> str:
-        """Return what keeps every Elasticsearch from taking events, or "" when one answers well.
+    def elasticsearch(self) -> tuple[str, str]:
+        """Return what keeps every Elasticsearch from taking events, or "" when one answers well, and its cluster's id.
 
         Asks with Filebeat's own certificate and password, and for what Filebeat asks before it sends: an Elasticsearch
         that refuses those, or lacks what Filebeat needs, is not mended by a restart either.
@@ -282,12 +298,12 @@ class Host:
         context.load_cert_chain(self.options.certs / "host.crt", self.options.certs / "host.key")
         login = f"filebeat_writer:{os.environ.get('FILEBEAT_WRITER_PASSWORD', '')}"
         headers = {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
-        wrong = "no address is configured"
+        wrong, cluster = "no address is configured", ""
         for url in self.options.elasticsearch:
             address = urlsplit(url)
             connection = http.client.HTTPSConnection(address.hostname or "", address.port, timeout=5, context=context)
             try:
-                wrong = ""
+                wrong, cluster = "", ""
                 for need in ["/", *self.options.needs]:
                     path, _, text = need.partition(" ")
                     connection.request("GET", path, headers=headers)
@@ -299,13 +315,14 @@ class Host:
                     if text not in body:
                         wrong = f"{url}{path} answers without {text}"
                         break
+                    cluster = cluster or cluster_id(body)
             except (OSError, http.client.HTTPException) as error:
                 wrong = f"{url} does not answer ({str(error) or type(error).__name__})"
             finally:
                 connection.close()
             if not wrong:
                 break
-        return wrong
+        return wrong, cluster
 
     def restart(self, notes: Json | None) -> None:
         """Restart the unit, with these notes where some are given."""
@@ -392,6 +409,10 @@ class Watchdog:
         state = replace(state, looks=looks)
         # A process counts from its start.
         state.dropped += max(0, looks[-1].dropped - (looks[-2].dropped if len(looks) > 1 else 0))
+        if looks[-1].cluster and not looks[-1].wrong:
+            if state.cluster not in {"", looks[-1].cluster}:
+                return self.begin_anew(state, now)
+            state.cluster = looks[-1].cluster
         if state.dropped:
             return self.offer(state, notes, now)
         if notes is not None and not looks[-1].wrong:
@@ -408,13 +429,15 @@ class Watchdog:
 
     def look(self, pid: int, stats: Json, notes: Json | None) -> Look:
         """Put together what is seen now."""
+        wrong, cluster = self.host.elasticsearch()
         return Look(
             pid=pid,
             waiting=self.counter(stats, "libbeat", "pipeline", "events", "active"),
             acked=self.counter(stats, "libbeat", "output", "events", "acked"),
             dropped=self.counter(stats, "libbeat", "output", "events", "dropped"),
             output=[self.counter(stats, *path) for path in OUTPUT_COUNTERS],
-            wrong=self.host.elasticsearch(),
+            wrong=wrong,
+            cluster=cluster,
             files=self.host.files(notes),
         )
 
@@ -463,6 +486,14 @@ class Watchdog:
             return replace(state, notes=notes, dropped=0, again=False)
         reason = f"has to send {state.dropped} events again, which Elasticsearch refused"
         return self.act(replace(state, said=""), now, reason, again=True)
+
+    def begin_anew(self, state: State, now: float) -> State:
+        """Let Filebeat send all that the logs have to an Elasticsearch that is not the one of its notes."""
+        cluster = state.looks[-1].cluster
+        reason = "has to send all logs again, because Elasticsearch was set up anew"
+        acted = self.act(replace(state, notes={}, said=""), now, reason, again=True)
+        # Where it was left alone, the next look finds the same.
+        return replace(acted, cluster=cluster) if acted.restarted == now else state
 
     def act(self, state: State, now: float, reason: str, *, again: bool = False) -> State:
         """Restart Filebeat, from the notes of before if ``again``, unless that was done just now."""
