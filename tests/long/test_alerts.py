@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 
 import pytest
+import yaml
 
 from tests.acceptance import lab
 from tests.acceptance.test_alerts import MONITORING
@@ -29,13 +30,15 @@ def load_rules(text: str) -> None:
 
 
 @pytest.fixture
-def no_rule_for_voters() -> Iterator[None]:
-    """Take the rule about a voter that is down out of Prometheus until the test is over."""
-    rules = (lab.ROOT / "roles" / "prometheus" / "files" / "rules.yml").read_text(encoding="utf-8")
-    (voter,) = [block for block in rules.split("\n\n") if "alert: EtcdVoterDown" in block]
-    load_rules(rules.replace(voter, ""))
-    yield
-    load_rules(rules)
+def silent_alert(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Take the rule of this alert out of Prometheus until the test is over, and return the alert's name."""
+    text = (lab.ROOT / "roles" / "prometheus" / "files" / "rules.yml").read_text(encoding="utf-8")
+    rules = yaml.safe_load(text)
+    (group,) = [one for one in rules["groups"] if request.param in {rule["alert"] for rule in one["rules"]}]
+    group["rules"] = [rule for rule in group["rules"] if rule["alert"] != request.param]
+    load_rules(yaml.safe_dump(rules))
+    yield request.param
+    load_rules(text)
 
 
 @pytest.fixture
@@ -96,10 +99,19 @@ def test_fault_makes_ring_what_it_should(name: str, tell: Callable[[str], None])
     assert_green(experiment(f"playbooks/chaos-{name}.yml", *RATE), name, tell)
 
 
-@pytest.mark.usefixtures("whole_cluster", "no_rule_for_voters")
-def test_silent_alert_makes_a_run_red() -> None:
+@pytest.mark.usefixtures("whole_cluster")
+@pytest.mark.parametrize(
+    ("name", "silent_alert"),
+    [
+        ("etcd-voter-down", "EtcdVoterDown"),
+        ("elasticsearch-down", "ElasticsearchDown"),
+        ("primary-off", "HostDown"),
+    ],
+    indirect=["silent_alert"],
+)
+def test_silent_alert_makes_a_run_red(name: str, silent_alert: str) -> None:
     """The negative control: the fault is the same, and nobody is told."""
-    code, output, (folder,) = experiment("playbooks/chaos-etcd-voter-down.yml", *RATE)
+    code, output, (folder,) = experiment(f"playbooks/chaos-{name}.yml", *RATE)
     assert code != 0
-    assert "EtcdVoterDown was silent" in output
+    assert f"{silent_alert} was silent" in output
     assert {rule["key"] for rule in judged(folder)["rules"] if not rule["holds"]} == {"alerts"}
