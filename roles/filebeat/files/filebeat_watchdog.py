@@ -208,7 +208,7 @@ def is_json(path: Path, form: type) -> bool:
 
 
 def cluster_id(body: str) -> str:
-    """Return the id that Elasticsearch's cluster got when it was set up, from an answer that has it, or ""."""
+    """Return the id that Elasticsearch's cluster got when it was set up, from its answer at /, or ""."""
     found = CLUSTER_ID.search(body)
     return "" if found is None or found[1] == NO_CLUSTER else found[1]
 
@@ -315,7 +315,8 @@ class Host:
                     if text not in body:
                         wrong = f"{url}{path} answers without {text}"
                         break
-                    cluster = cluster or cluster_id(body)
+                    if path == "/":
+                        cluster = cluster_id(body)
             except (OSError, http.client.HTTPException) as error:
                 wrong = f"{url} does not answer ({str(error) or type(error).__name__})"
             finally:
