@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import ssl
 import subprocess
 import time
@@ -45,12 +44,14 @@ def group(name: str) -> list[str]:
 
 
 def changed_inventory(folder: Path, change: Callable[[dict[str, Any]], None]) -> Path:
-    """Copy the lab's inventory into a folder, with its groups changed, and return what stands for it there."""
+    """Return an inventory in a folder that is the lab's, with its groups changed."""
     copy = folder / "lab"
-    shutil.copytree(ROOT / "inventories" / "lab", copy)
+    copy.mkdir()
+    for file in (ROOT / "inventories" / "lab").iterdir():
+        (copy / file.name).symlink_to(file)
     tree = yaml.safe_load((copy / "hosts.yml").read_text(encoding="utf-8"))
     change(tree["all"]["children"])
-    tree["all"]["vars"]["lab_dir"] = str(DIRECTORY)
+    (copy / "hosts.yml").unlink()
     (copy / "hosts.yml").write_text(yaml.safe_dump(tree), encoding="utf-8")
     return copy
 

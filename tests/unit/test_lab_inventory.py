@@ -1,4 +1,4 @@
-"""Further app hosts of the lab come into its inventory by an environment variable."""
+"""What environment variables say of the lab comes into its inventory."""
 
 from __future__ import annotations
 
@@ -40,6 +40,6 @@ def test_they_come_after_the_first_each_with_an_address(count: str | None, names
 @pytest.mark.parametrize("count", ["0", "10", "two", "-1"])
 def test_what_is_no_number_of_hosts_is_refused(count: str) -> None:
     """By its name, with what would be right."""
-    result = run([str(INVENTORY / "more_app_hosts.py")], count)
+    result = run([str(INVENTORY / "lab.py")], count)
     assert result.returncode != 0
     assert result.stderr == f"LAB_APP_HOSTS is {count}; give the number of app hosts, 1 to 9\n"
