@@ -12,7 +12,7 @@ import re
 import ssl
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
@@ -36,36 +36,78 @@ ANSWERED = "http11.receive_response_headers.complete"
 
 
 class Transport(httpx.AsyncBaseTransport):
-    """Connections that trust what the file of authorities holds at the moment: it changes when the site's rotates."""
+    """Connections that trust what the file of authorities holds at the moment: it changes when the site's rotates.
+
+    Each is a pool of its own. A pool looks through all that it has for each request and each answer, and while hundreds
+    wait for a site that is busy, the voter would take the processor away from it.
+    """
 
     def __init__(self, ca_file: Path | None) -> None:
         """Read `ca_file`; raise InputError when it holds no certificate authority."""
         self.ca_file = ca_file
-        self.written = 0
-        self.all: list[httpx.AsyncHTTPTransport] = []
-        self.latest()
+        self.written = -1
+        self.kept: list[httpx.AsyncHTTPTransport] = []
+        self.trust = self.latest()
 
-    def latest(self) -> httpx.AsyncHTTPTransport:
-        """Return connections that were made with the file as it is; earlier ones may still have to be answered."""
+    def latest(self) -> ssl.SSLContext:
+        """Return what trusts the file as it is."""
         try:
             written = self.ca_file.stat().st_mtime_ns if self.ca_file else 0
-            if not self.all or written != self.written:
-                trust = ssl.create_default_context(cafile=self.ca_file)
-                limits = httpx.Limits(max_connections=None, max_keepalive_connections=KEPT_CONNECTIONS)
-                self.all.append(httpx.AsyncHTTPTransport(verify=trust, limits=limits, trust_env=False))
+            if written != self.written:
+                self.trust = ssl.create_default_context(cafile=self.ca_file)
                 self.written = written
         except OSError as error:
             raise InputError(f"{self.ca_file}: cannot be used as certificate authority: {error}") from error
-        return self.all[-1]
+        return self.trust
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request."""
-        return await self.latest().handle_async_request(request)
+        """Send a request on the connection that was used last and is free, or on a new one."""
+        before = self.trust
+        if self.latest() is not before:
+            await self.aclose()
+        if self.kept:
+            connection = self.kept.pop()
+        else:
+            limits = httpx.Limits(max_connections=1)
+            connection = httpx.AsyncHTTPTransport(verify=self.trust, limits=limits, trust_env=False)
+        trust = self.trust
+        response = None
+        try:
+            response = await connection.handle_async_request(request)
+        finally:
+            if response is None:
+                await connection.aclose()
+
+        async def give_back() -> None:
+            if trust is self.trust and len(self.kept) < KEPT_CONNECTIONS:
+                self.kept.append(connection)
+            else:
+                await connection.aclose()
+
+        response.stream = _Answered(response.stream, give_back)  # type: ignore[arg-type]
+        return response
 
     async def aclose(self) -> None:
-        """Close all connections."""
-        for one in self.all:
-            await one.aclose()
+        """Close all connections that wait for no answer."""
+        kept, self.kept = self.kept, []
+        for connection in kept:
+            await connection.aclose()
+
+
+@dataclass(frozen=True)
+class _Answered(httpx.AsyncByteStream):
+    """An answer's body, and what follows once it was read."""
+
+    body: httpx.AsyncByteStream
+    then: Callable[[], Awaitable[None]]
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for part in self.body:
+            yield part
+
+    async def aclose(self) -> None:
+        await self.body.aclose()
+        await self.then()
 
 
 def client(url: str, ca_file: Path | None, timeout: float = TIMEOUT_SECONDS) -> httpx.AsyncClient:

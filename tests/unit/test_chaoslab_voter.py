@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -135,6 +138,36 @@ def test_request_is_sent_again_where_a_kept_connection_breaks(
 
     assert asyncio.run(ask()) == outcomes
     assert not list(opened)
+
+
+def test_those_who_wait_do_not_make_the_next_request_dearer() -> None:
+    """Counted in calls of Python's functions, while a site answers nobody."""
+    seen: Counter[str] = Counter()
+
+    def see(_frame: object, event: str, _argument: object) -> None:
+        seen[event] += 1
+
+    async def ask(url: str, counts: list[int]) -> list[int]:
+        calls = []
+        waiting: list[asyncio.Task[Answer]] = []
+        async with client(url, None) as browser:
+            for count in counts:
+                seen.clear()
+                sys.setprofile(see)
+                for _ in range(count):
+                    waiting.append(asyncio.create_task(read(browser)))
+                    await asyncio.sleep(0.01)
+                sys.setprofile(None)
+                calls.append(seen["call"] // count)
+            for task in waiting:
+                task.cancel()
+            await asyncio.wait(waiting)
+        return calls
+
+    # The kernel takes connections for it, and it none of them.
+    with socket.create_server(("127.0.0.1", 0), backlog=500) as server:
+        few, _, many = asyncio.run(ask(f"http://127.0.0.1:{server.getsockname()[1]}", [20, 200, 20]))
+    assert many < 1.5 * few
 
 
 @pytest.mark.parametrize(
