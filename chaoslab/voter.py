@@ -71,12 +71,11 @@ class Transport(httpx.AsyncBaseTransport):
             limits = httpx.Limits(max_connections=1)
             connection = httpx.AsyncHTTPTransport(verify=self.trust, limits=limits, trust_env=False)
         trust = self.trust
-        response = None
         try:
             response = await connection.handle_async_request(request)
-        finally:
-            if response is None:
-                await connection.aclose()
+        except BaseException:
+            await connection.aclose()
+            raise
 
         async def give_back() -> None:
             if trust is self.trust and len(self.kept) < KEPT_CONNECTIONS:
