@@ -35,16 +35,23 @@ def readyz(_request: HttpRequest) -> HttpResponse:
 
 def _state(alias: str) -> str:
     """Ask a database whether it takes writes, as PostgreSQL itself decides it."""
-    for _attempt in range(2):  # the first may meet a connection that broke since its last use
+    state = "unreachable"
+    for _attempt in range(2):  # the first may meet a session that broke, or that began under another default
+        connection = connections[alias]
         try:
-            with connections[alias].cursor() as cursor:
-                cursor.execute("SHOW transaction_read_only")
-                (read_only,) = cursor.fetchone()
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT current_setting('transaction_read_only')::boolean, pg_is_in_recovery()")
+                read_only, standby = cursor.fetchone()
         except Error:
-            connections[alias].close()
-        else:
-            return "read-only" if read_only == "on" else "read-write"
-    return "unreachable"
+            connection.close()
+            continue
+        state = "read-only" if read_only else "read-write"
+        if standby or not read_only:
+            break
+        # A primary that is to be read for a while says so to new sessions, and so it takes it back.
+        connection.errors_occurred = True
+        connection.close()
+    return state
 
 
 def unavailable(

@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 from django.db import Error, OperationalError, connections, transaction
 from django.db.backends.postgresql import base
+from django.test import Client
 from testkit import Server, cast_in_thread
 
 from sreproject.outage import is_transient
 from sreproject.postgresql.base import SIZE, DatabaseWrapper, Shared
+
+HEADERS = {"host": "127.0.0.1:8000"}
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "failover1"])
 
@@ -55,6 +58,17 @@ def test_many_threads_share_a_few_connections(live: Server) -> None:
     assert len(set(in_threads(5 * SIZE, slowly))) == SIZE
     assert len(live.backends("usename = 'polls'")) >= SIZE
     assert len({backend() for _ in range(3)}) == 1
+
+
+def test_readiness_is_not_asked_of_a_session_with_another_default(live: Server, client: Client) -> None:
+    """A database that is only to be read for a while is ready as soon as it takes votes again."""
+    name = connections["default"].settings_dict["NAME"]
+    live.sql(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    try:
+        assert client.get("/readyz", headers=HEADERS).json()["default"] == "read-only"
+    finally:
+        live.sql(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+    assert client.get("/readyz", headers=HEADERS).json()["default"] == "read-write"
 
 
 def test_after_a_failure_none_of_the_others_is_trusted(live: Server) -> None:
