@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import ssl
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -105,13 +107,33 @@ def sql(host: str, statement: str) -> str:
     return result.stdout.strip()
 
 
+def environment() -> dict[str, str]:
+    """Return the environment in which a user runs Ansible against the lab."""
+    # Molecule asks for colours, which would come between us and the counters.
+    plain = {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"}
+    return os.environ | plain | {"LAB": NAME, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+
+
 def playbook(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run ansible-playbook as a user would; never raises."""
     command = ["ansible-playbook", *arguments]
-    # Molecule asks for colours, which would come between us and the counters.
-    plain = {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"}
-    environment = os.environ | plain | {"LAB": NAME, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
-    return subprocess.run(command, cwd=ROOT, env=environment, check=False, capture_output=True, text=True)
+    return subprocess.run(command, cwd=ROOT, env=environment(), check=False, capture_output=True, text=True)
+
+
+def cut_off(heading: str, *arguments: str, seconds: float = 900) -> None:
+    """Run ansible-playbook until a play or a task begins, and press Ctrl-C a second later."""
+    # Where pytest runs in the background, its children would ignore the signal.
+    command = ["env", "--default-signal=INT", "ansible-playbook", *arguments]
+    with tempfile.NamedTemporaryFile() as output:
+        said = Path(output.name).read_text
+        run = subprocess.Popen(
+            command, cwd=ROOT, env=environment(), stdout=output, stderr=output, start_new_session=True
+        )
+        wait_until(heading, lambda: heading in said() or run.poll() is not None, seconds)
+        time.sleep(1)
+        assert run.poll() is None, said()
+        os.killpg(run.pid, signal.SIGINT)
+        assert run.wait(60) != 0, said()
 
 
 def trust() -> ssl.SSLContext:
