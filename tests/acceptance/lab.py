@@ -120,7 +120,7 @@ def playbook(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, env=environment(), check=False, capture_output=True, text=True)
 
 
-def cut_off(heading: str, *arguments: str, seconds: float = 900) -> None:
+def cut_off(heading: str, *arguments: str) -> None:
     """Run ansible-playbook until a play or a task begins, and press Ctrl-C a second later."""
     # Where pytest runs in the background, its children would ignore the signal.
     command = ["env", "--default-signal=INT", "ansible-playbook", *arguments]
@@ -129,11 +129,18 @@ def cut_off(heading: str, *arguments: str, seconds: float = 900) -> None:
         run = subprocess.Popen(
             command, cwd=ROOT, env=environment(), stdout=output, stderr=output, start_new_session=True
         )
-        wait_until(heading, lambda: heading in said() or run.poll() is not None, seconds)
+        wait_until(heading, lambda: heading in said() or run.poll() is not None, 900)
         time.sleep(1)
         assert run.poll() is None, said()
         os.killpg(run.pid, signal.SIGINT)
         assert run.wait(60) != 0, said()
+
+
+def put_a_bare_vm_in_place_of(host: str) -> None:
+    """Remove a VM with all that it holds, and make a bare one under its name."""
+    subprocess.run(["docker", "rm", "--force", "--volumes", f"{NAME}-{host}"], check=True, capture_output=True)
+    run = playbook("playbooks/lab-create.yml", "--limit", host)
+    assert run.returncode == 0, run.stdout + run.stderr
 
 
 def trust() -> ssl.SSLContext:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Callable
 
 import pytest
@@ -81,8 +80,7 @@ def test_restart_of_the_databases(tell: Callable[[str], None]) -> None:
 def test_replaced_host(tell: Callable[[str], None]) -> None:
     """Between the lost voter and the new one, while the data is copied, and while the last roles are set up."""
     host = lab.standby()
-    subprocess.run(["docker", "rm", "--force", "--volumes", f"{lab.NAME}-{host}"], check=True, capture_output=True)
-    assert lab.playbook("playbooks/lab-create.yml", "--limit", host).returncode == 0
+    lab.put_a_bare_vm_in_place_of(host)
     votes = cut_off_three_times(
         (
             "etcd : join | Remove the lost member and add the new one",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 
 import pytest
@@ -13,12 +12,10 @@ from tests.acceptance.test_site import assert_nothing_is_left_to_do
 
 
 def replace_vm(host: str) -> None:
-    """Remove a VM with all that it holds, and put a bare one in its place."""
-    subprocess.run(["docker", "rm", "--force", "--volumes", f"{lab.NAME}-{host}"], check=True, capture_output=True)
-    create = ("playbooks/lab-create.yml", "--limit", host)
-    for command in (create, ("playbooks/replace-host.yml", "-e", f"host={host}")):
-        run = lab.playbook(*command)
-        assert run.returncode == 0, run.stdout + run.stderr
+    """Lose a VM with all that it holds, and set a bare one up in its place."""
+    lab.put_a_bare_vm_in_place_of(host)
+    run = lab.playbook("playbooks/replace-host.yml", "-e", f"host={host}")
+    assert run.returncode == 0, run.stdout + run.stderr
 
 
 @pytest.mark.usefixtures("whole_cluster")
